@@ -1,0 +1,19 @@
+//! A shard: many Raft groups (topic partitions and the coordinator) as one pure function.
+//!
+//! `Shard::handle(now, event, &mut effects)` takes what happened and says what to do. It does no I/O, reads no
+//! clock, starts no thread and never sees record bytes: payloads pass through as an opaque `P`.
+//! The driver (the executor, or the simulator) does this, turn by turn:
+//!
+//! 1. `handle` each event of a bounded batch, then `handle(Event::Tick)` if `deadline()` has passed;
+//! 2. `end_turn`: replication and commit news of the whole batch;
+//! 3. carry out the effects in order; feed answers that are there at once (`Replicated`, `Opened`, …) into the next turn;
+//! 4. issue one sync for all that was written; feed `LogDurable` and `HardStateDurable` when it is done.
+//!
+//! In reading order: [`types`] (events, effects), then the rest.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod image;
+pub mod types;
