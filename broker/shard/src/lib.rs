@@ -9,11 +9,12 @@
 //! 3. carry out the effects in order; feed answers that are there at once (`Replicated`, `Opened`, …) into the next turn;
 //! 4. issue one sync for all that was written; feed `LogDurable` and `HardStateDurable` when it is done.
 //!
-//! In reading order: [`types`] (events, effects), then the rest.
+//! In reading order: [`types`] (events, effects), [`config`], then the rest.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod config;
 pub mod image;
 pub mod types;

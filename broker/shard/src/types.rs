@@ -110,6 +110,13 @@ pub enum Event<P> {
         /// Its process start; a new one means that it restarted.
         boot: BootId,
     },
+    /// What shard 0 of this node found out about a peer ([`Effect::Liveness`]); fed to every other shard.
+    Liveness {
+        /// The peer.
+        peer: NodeId,
+        /// What was found.
+        change: LivenessChange,
+    },
     /// The outgoing connection to a peer is up (again): in-flight messages of the old one may be lost.
     Connected {
         /// To whom.
@@ -133,6 +140,8 @@ pub enum Event<P> {
     Replay {
         /// The group.
         group: GroupId,
+        /// As in [`OpenedGroup`]: entries up to it are applied at once and not kept.
+        commit_hint: Index,
         /// The next entries.
         entries: Vec<EntryInfo>,
     },
@@ -180,13 +189,26 @@ pub enum Event<P> {
         group: GroupId,
         /// The last entry that the log really holds.
         last: EntryId,
+        /// The offset after its last record.
+        next_offset: Offset,
     },
-    /// Answer to [`Effect::Read`] where less than `bytes_min` was there and the read was not forced.
+    /// Answer to [`Effect::Read`] where less than `bytes_min` was there and the read was not forced. The order comes
+    /// back with it, so that the shard need not remember reads that the executor answers itself.
     ReadShort {
         /// The request.
         request: RequestId,
         /// The group.
         group: GroupId,
+        /// As ordered.
+        from: Offset,
+        /// As ordered.
+        up_to: Offset,
+        /// As ordered.
+        bytes_min: u64,
+        /// As ordered.
+        bytes_max: u64,
+        /// As ordered.
+        deadline: Monotonic,
         /// How much there is.
         bytes: u64,
     },
@@ -336,6 +358,8 @@ pub enum Effect<P> {
         bytes_max: u64,
         /// Answer whatever there is.
         force: bool,
+        /// The client's deadline; only carried along, for [`Event::ReadShort`].
+        deadline: Monotonic,
         /// For the reply.
         start_offset: Offset,
     },
@@ -742,6 +766,8 @@ pub struct GroupDescription {
     pub end_offset: Offset,
     /// What the leader knows of its followers; empty elsewhere.
     pub followers: Vec<FollowerDescription>,
+    /// Why the group is closed here, if it failed.
+    pub failure: Option<String>,
 }
 
 /// A leader's view of one follower.
