@@ -1,0 +1,154 @@
+//! Precedence, and errors that a person can act upon.
+
+use super::*;
+use std::io::Write;
+
+fn parse(args: &[&str], environment: &[(&str, &str)]) -> Result<Invocation, ConfigError> {
+    let args = std::iter::once("raftlined").chain(args.iter().copied()).map(OsString::from);
+    let lookup = |wanted: &str| {
+        let found = environment.iter().find(|(variable, _)| *variable == wanted);
+        found.map(|(_, value)| OsString::from(*value))
+    };
+    parse_with(args, &lookup, 2)
+}
+
+fn config(args: &[&str], environment: &[(&str, &str)]) -> Config {
+    match parse(args, environment).unwrap() {
+        Invocation::Run(config) => *config,
+        Invocation::Print(text) => panic!("printed {text}"),
+    }
+}
+
+fn error(args: &[&str], environment: &[(&str, &str)]) -> String {
+    parse(args, environment).unwrap_err().to_string()
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+const BASE: &[&str] = &["--node-id", "1", "--cluster", "c", "--data-dir", "d"];
+
+#[test]
+fn dev_needs_nothing_else() {
+    let config = config(&["--dev"], &[]);
+    assert_eq!(config.node, NodeId(1));
+    assert_eq!(config.grpc, "127.0.0.1:9192");
+    assert!(config.auto_create_topics);
+    assert_eq!(config.default_replication, 1);
+    assert_eq!(config.peers, BTreeMap::from([(NodeId(1), "127.0.0.1:9192".to_owned())]));
+}
+
+#[test]
+fn a_flag_wins_over_environment_over_file_over_default() {
+    let file = file("workers = 5\nresend-ms = 300\nalive-interval-ms = 50\n");
+    let path = file.path().to_str().unwrap();
+    let environment = [("RAFTLINE_WORKERS", "6"), ("RAFTLINE_RESEND_MS", "400"), ("RAFTLINE_CONFIG", path)];
+    let args = [BASE, &["--workers", "7"]].concat();
+    let config = config(&args, &environment);
+    assert_eq!(config.workers, 7);
+    assert_eq!(config.timings.resend, Duration::from_millis(400));
+    assert_eq!(config.timings.alive_interval, Duration::from_millis(50));
+    assert_eq!(config.timings.alive_lapse, Duration::from_millis(1000));
+}
+
+#[test]
+fn the_listing_names_every_origin() {
+    let file = file("workers = 5\n");
+    let path = file.path().to_str().unwrap();
+    let args = ["--dev", "--node-id", "3", "--config", path, "--print-config"];
+    let Invocation::Print(text) = parse(&args, &[("RAFTLINE_RESEND_MS", "400")]).unwrap() else {
+        panic!("not printed")
+    };
+    let origin = |key: &str| {
+        let line = text.lines().find(|line| line.split_whitespace().next() == Some(key)).unwrap();
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(origin("node-id"), "3 command line");
+    assert_eq!(origin("resend-ms"), "400 environment RAFTLINE_RESEND_MS");
+    assert_eq!(origin("workers"), format!("5 file {path}"));
+    assert_eq!(origin("cluster"), "dev default of --dev");
+    assert_eq!(origin("alive-lapse-ms"), "1000 default");
+    assert_eq!(origin("advertise-grpc"), "- not set");
+    assert_eq!(text.lines().count(), keys::KEYS.len());
+}
+
+#[test]
+fn peers_come_from_flags_environment_and_lists() {
+    let wanted = BTreeMap::from([(NodeId(1), "a:1".to_owned()), (NodeId(2), "b:2".to_owned())]);
+    assert_eq!(config(&[BASE, &["--peer", "1=a:1", "--peer", "2=b:2"]].concat(), &[]).peers, wanted);
+    assert_eq!(config(BASE, &[("RAFTLINE_PEER", "1=a:1, 2=b:2")]).peers, wanted);
+    let file = file("peer = [\"1=a:1\", \"2=b:2\"]\n");
+    let args = [BASE, &["--config", file.path().to_str().unwrap()]].concat();
+    let config = config(&args, &[]);
+    assert_eq!(config.peers, wanted);
+    assert_eq!(config.grpc, "a:1", "the listener is where the peers look for it");
+    assert_eq!(config.default_replication, 2);
+}
+
+#[test]
+fn errors_name_key_value_origin_and_what_is_right() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--workers", "0"], "`workers` = `0` (from command line) is not valid: expected a whole number from 1"),
+        (&["--grpc", "nonsense"], "`grpc` = `nonsense` (from command line)"),
+        (&["--grpc", "0.0.0.0:9192"], "advertise-grpc beside it"),
+        (&["--disk-reserve", "5 elephants"], "64MiB"),
+        (&["--default-segment-bytes", "1"], "from 4096 to"),
+        (&["--log-format", "xml"], "text or json"),
+        (&["--peer", "2=b:2"], "node-id 1) among them"),
+        (&["--peer", "1=a:1", "--peer", "1=b:2"], "every id and every address once"),
+        (&["--peer", "1:a:1"], "ID=HOST:PORT"),
+        (&["--peer", "1=a:0"], "ID=HOST:PORT"),
+        (&["--alive-lapse-ms", "150"], "at least three alive-interval-ms, 300"),
+        (&["--election-timeout-max-ms", "400"], "at least one and a half election-timeout-min-ms, 450"),
+    ];
+    for (args, expected) in cases {
+        let found = error(&[BASE, args].concat(), &[]);
+        assert!(found.contains(expected), "{args:?}: {found}");
+    }
+    let found = error(BASE, &[("RAFTLINE_WORKERS", "many")]);
+    assert!(found.contains("(from environment RAFTLINE_WORKERS)"), "{found}");
+}
+
+#[test]
+fn names_are_checked() {
+    for name in ["", "a/b", "a b", "ä"] {
+        let found = error(&["--node-id", "1", "--cluster", name, "--data-dir", "d"], &[]);
+        assert!(found.contains("`cluster`"), "{found}");
+    }
+    let found = error(&["--node-id", "0", "--cluster", "c", "--data-dir", "d"], &[]);
+    assert!(found.contains("`node-id` = `0`"), "{found}");
+}
+
+#[test]
+fn a_missing_key_says_how_to_set_it() {
+    let found = error(&["--node-id", "1", "--data-dir", "d"], &[]);
+    assert!(found.contains("--cluster") && found.contains("RAFTLINE_CLUSTER"), "{found}");
+}
+
+#[test]
+fn files_are_checked() {
+    let unknown = file("node_id = 1\n");
+    let path = unknown.path().to_str().unwrap();
+    let found = error(&["--config", path], &[]);
+    assert!(found.contains("`node_id`") && found.contains(path) && found.contains("`node-id`"), "{found}");
+    let found = error(&["--config", "/nowhere/raftline.toml"], &[]);
+    assert!(found.contains("/nowhere/raftline.toml"), "{found}");
+    let broken = file("node-id = = 1\n");
+    assert!(error(&["--config", broken.path().to_str().unwrap()], &[]).contains("line 1"));
+    let table = file("[grpc]\nhost = 1\n");
+    assert!(error(&["--config", table.path().to_str().unwrap()], &[]).contains("`grpc`"));
+}
+
+#[test]
+fn sizes_have_binary_suffixes() {
+    let cases = [("17", Some(17)), ("4KiB", Some(4096)), ("2 GiB", Some(2 << 30)), ("1m", Some(1 << 20))];
+    for (text, expected) in cases {
+        assert_eq!(size(text), expected, "{text}");
+    }
+    for text in ["", "MiB", "-1", "1.5MiB", "99999999999TiB"] {
+        assert_eq!(size(text), None, "{text}");
+    }
+}
