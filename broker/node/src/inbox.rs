@@ -299,3 +299,167 @@ impl Drop for Waiting<'_> {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    const SMALL: InboxBounds =
+        InboxBounds { slots: 64, queued_max: 48, queued_by_clients_max: 32, bytes_max: 1000 };
+
+    fn take<T: Send + 'static, N: Send + 'static>(receiver: &mut Receiver<T, N>) -> (Vec<T>, Vec<N>) {
+        let (mut values, mut notices) = (Vec::new(), Vec::new());
+        receiver.take(usize::MAX, &mut values, &mut notices);
+        (values, notices)
+    }
+
+    fn wait_until_parked<T, N>(sender: &Sender<T, N>) {
+        while !sender.shared.parked.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn many_producers_lose_nothing_and_keep_their_order() {
+        const PRODUCERS: u64 = 4;
+        const EACH: u64 = 50_000;
+        let (sender, mut receiver) = inbox::<(u64, u64), u64>(SMALL);
+        let threads: Vec<_> = (0..PRODUCERS)
+            .map(|producer| {
+                let sender = sender.clone();
+                thread::Builder::new()
+                    .spawn(move || {
+                        for number in 0..EACH {
+                            let mut value = (producer, number);
+                            while let Err(refused) = sender.push(value, 0, Class::Peer) {
+                                value = refused;
+                                thread::yield_now();
+                            }
+                            if number % 1000 == 0 {
+                                sender.notify(number);
+                            }
+                        }
+                    })
+                    .expect("threads can be started")
+            })
+            .collect();
+        let mut next = [0; PRODUCERS as usize];
+        let (mut notices, mut values) = (Vec::new(), Vec::new());
+        while next.iter().sum::<u64>() < PRODUCERS * EACH {
+            receiver.take(17, &mut values, &mut notices);
+            if values.is_empty() {
+                // An hour: a lost wake-up would hang the test.
+                receiver.park(HOUR);
+            }
+            for (producer, number) in values.drain(..) {
+                let expected = &mut next[usize::try_from(producer).unwrap()];
+                assert_eq!(number, *expected, "producer {producer}");
+                *expected += 1;
+            }
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        receiver.take(17, &mut values, &mut notices);
+        assert!(values.is_empty());
+        assert_eq!(notices.len() as u64, PRODUCERS * EACH / 1000);
+        assert_eq!(receiver.shared.queued.load(Ordering::SeqCst), 0);
+        assert_eq!(receiver.shared.bytes.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn an_idle_inbox_sleeps_and_wakes_once_for_each_push() {
+        const PUSHES: u64 = 1000;
+        let (sender, mut receiver) = inbox::<u64, ()>(SMALL);
+        let consumer = thread::Builder::new()
+            .spawn(move || {
+                let (mut values, mut notices) = (Vec::new(), Vec::new());
+                while values.last() != Some(&(PUSHES - 1)) {
+                    receiver.take(64, &mut values, &mut notices);
+                    receiver.park(if values.len() as u64 == PUSHES { Duration::ZERO } else { HOUR });
+                }
+                receiver.wakes() as u64
+            })
+            .expect("threads can be started");
+        for number in 0..PUSHES {
+            wait_until_parked(&sender);
+            sender.push(number, 0, Class::Client).unwrap();
+        }
+        // One more for the park of zero length at the end.
+        let wakes = consumer.join().unwrap();
+        assert!(wakes <= PUSHES + 1, "{wakes} wake-ups for {PUSHES} pushes");
+    }
+
+    #[test]
+    fn clients_are_refused_before_peers_and_both_before_the_ring_is_full() {
+        let (sender, mut receiver) = inbox::<usize, ()>(SMALL);
+        for number in 0..SMALL.queued_by_clients_max {
+            sender.push(number, 0, Class::Client).unwrap();
+        }
+        assert_eq!(sender.push(7, 0, Class::Client), Err(7));
+        for number in SMALL.queued_by_clients_max..SMALL.queued_max {
+            sender.push(number, 0, Class::Peer).unwrap();
+        }
+        assert_eq!(sender.push(8, 0, Class::Peer), Err(8));
+        sender.notify(());
+        let (values, notices) = take(&mut receiver);
+        assert_eq!(values, (0..SMALL.queued_max).collect::<Vec<_>>());
+        assert_eq!(notices.len(), 1);
+        sender.push(9, 0, Class::Client).unwrap();
+        assert_eq!(take(&mut receiver).0, [9]);
+    }
+
+    #[test]
+    fn payload_bytes_are_bounded_but_one_large_value_gets_in_alone() {
+        let (sender, mut receiver) = inbox::<u8, ()>(SMALL);
+        sender.push(1, 5000, Class::Client).unwrap();
+        assert_eq!(sender.push(2, 1, Class::Client), Err(2));
+        sender.push(3, 0, Class::Client).unwrap();
+        assert_eq!(take(&mut receiver).0, [1, 3]);
+        sender.push(4, 600, Class::Client).unwrap();
+        assert_eq!(sender.push(5, 600, Class::Client), Err(5));
+        sender.push(6, 400, Class::Client).unwrap();
+        assert_eq!(take(&mut receiver).0, [4, 6]);
+        assert_eq!(receiver.shared.bytes.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_taken_value_leaves_nothing_in_its_slot() {
+        let (sender, mut receiver) = inbox::<Arc<()>, ()>(SMALL);
+        let value = Arc::new(());
+        sender.push(Arc::clone(&value), 0, Class::Client).unwrap();
+        drop(take(&mut receiver));
+        assert_eq!(Arc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn a_closed_inbox_gives_values_back() {
+        let (sender, receiver) = inbox::<u8, ()>(SMALL);
+        drop(receiver);
+        assert!(sender.is_closed());
+        assert_eq!(sender.push(1, 0, Class::Client), Err(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(sender.push_when_room(2, 0, Class::Peer)), Err(2));
+    }
+
+    #[test]
+    fn senders_that_wait_for_room_get_in_one_after_the_other() {
+        const WAITERS: u64 = 200;
+        let (sender, mut receiver) = inbox::<u64, ()>(SMALL);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        for number in 0..WAITERS {
+            let sender = sender.clone();
+            runtime.spawn(async move { sender.push_when_room(number, 10, Class::Peer).await });
+        }
+        let (mut values, mut notices) = (Vec::new(), Vec::new());
+        while (values.len() as u64) < WAITERS {
+            receiver.take(5, &mut values, &mut notices);
+            if (values.len() as u64) < WAITERS {
+                receiver.park(HOUR);
+            }
+        }
+        values.sort_unstable();
+        assert_eq!(values, (0..WAITERS).collect::<Vec<_>>());
+    }
+}
