@@ -17,10 +17,16 @@
 //!
 //! The header's first eight bytes are never all zero, so zero-filled space is told from an entry.
 
+use crate::batch::BatchError;
 use crate::ids::{EntryId, GroupId, Index, Membership, Offset, ProducerId, Term};
 use crate::metadata::MetadataRecord;
+use crate::payload::PayloadError;
 use crate::time::Timestamp;
 use alloc::vec::Vec;
+
+mod info;
+
+pub use info::decode_run;
 
 /// What an entry is, as the log and the wire see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,19 +79,6 @@ pub enum EntryBody {
     Membership(Membership),
     /// Kind [`EntryKind::Metadata`].
     Metadata(Vec<MetadataRecord>),
-}
-
-impl EntryBody {
-    /// The kind that goes into the header.
-    #[must_use]
-    pub const fn kind(&self) -> EntryKind {
-        match self {
-            Self::NoOp => EntryKind::NoOp,
-            Self::Data(_) => EntryKind::Data,
-            Self::Membership(_) => EntryKind::Membership,
-            Self::Metadata(_) => EntryKind::Metadata,
-        }
-    }
 }
 
 /// The facts of a validated record batch (v2) that partitions decide by.
@@ -300,6 +293,21 @@ pub enum EntryError {
     Payload {
         /// The entry's kind.
         kind: EntryKind,
+        /// What is wrong with it.
+        reason: PayloadError,
+    },
+    /// The payload is not a record batch.
+    Batch(BatchError),
+    /// The batch was stamped for another entry, or not at all.
+    Stamp {
+        /// The entry.
+        id: EntryId,
+        /// Which of the batch's fields does not fit the entry's header.
+        what: &'static str,
+        /// The header's value.
+        header: u64,
+        /// The batch's.
+        batch: u64,
     },
 }
 
@@ -330,7 +338,13 @@ impl core::fmt::Display for EntryError {
             Self::Crc { stored, computed } => {
                 write!(formatter, "checksum mismatch: {stored:08x} stored, {computed:08x} computed")
             }
-            Self::Payload { kind } => write!(formatter, "the payload is not a valid {kind:?}"),
+            Self::Payload { kind, reason } => {
+                write!(formatter, "the payload is not a valid {kind:?}: {reason}")
+            }
+            Self::Batch(reason) => write!(formatter, "the payload is not a valid batch: {reason}"),
+            Self::Stamp { id, what, header, batch } => {
+                write!(formatter, "entry {id} has {what} {header}, but its batch has {batch}")
+            }
         }
     }
 }

@@ -3,16 +3,20 @@
 //! Without features this crate is `no_std`, takes no clock and does no I/O: the pure crates (`raft`,
 //! `broker/shard`) see it that way. Feature `std` adds compression; feature `grpc` the generated services.
 //!
-//! In reading order: [`ids`], [`time`], [`limits`], [`cursor`], [`entry`], [`metadata`], [`batch`], `api`, `peer`.
+//! In reading order: [`ids`], [`time`], [`limits`], [`cursor`], [`entry`], [`metadata`],
+//! [`payload`], [`batch`], `api`, `peer`.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod batch;
+pub mod cursor;
 pub mod entry;
 pub mod ids;
 pub mod limits;
 pub mod metadata;
+pub mod payload;
 pub mod time;
 
 /// The client API, generated from `proto/api.proto`.
