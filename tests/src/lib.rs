@@ -1,1 +1,4 @@
-//! stub
+//! Raftline's proof: the deterministic simulator, and what the end-to-end tests share.
+#![forbid(unsafe_code)]
+
+pub mod sim;

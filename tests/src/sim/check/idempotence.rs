@@ -1,0 +1,93 @@
+//! ORDER and IDEMP: in the committed log an idempotent producer's batches follow each other in sequence, none twice
+//! and none left out; and no batch of any producer is there twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use raftline_proto::entry::ProducerBatch;
+use raftline_proto::ids::{GroupId, ProducerId};
+
+use super::{Check, Ledger};
+use crate::sim::facts::{Digest, Fact};
+
+#[derive(Debug, Default)]
+pub(super) struct OncePerProducer {
+    next: BTreeMap<(GroupId, ProducerId), (u16, u32)>,
+    contents: BTreeSet<(GroupId, u64)>,
+}
+
+impl Check for OncePerProducer {
+    fn name(&self) -> &'static str {
+        "each producer's batches once and in order"
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, _: &Ledger) -> Result<(), String> {
+        let Fact::FirstCommitted { group, entries, .. } = fact else {
+            return Ok(());
+        };
+        for entry in entries.iter().filter(|entry| entry.is_data()) {
+            if !self.contents.insert((*group, entry.content)) {
+                return Err(format!("entry {} of group {group} repeats a batch that is there already", entry.id()));
+            }
+            if let Some(producer) = entry.producer {
+                self.in_sequence(*group, entry, producer)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl OncePerProducer {
+    fn in_sequence(&mut self, group: GroupId, entry: &Digest, producer: ProducerBatch) -> Result<(), String> {
+        let next = (producer.base_sequence + entry.header.record_count) & SEQUENCE_MAX;
+        let known = self.next.insert((group, producer.id), (producer.epoch, next));
+        let (epoch, expected) = known.unwrap_or((producer.epoch, 0));
+        let expected = if producer.epoch > epoch { 0 } else { expected };
+        if producer.epoch < epoch || producer.base_sequence != expected {
+            return Err(format!(
+                "entry {} of group {group} has sequence {} (epoch {}) of producer {}, where {expected} (epoch {epoch}) \
+                 comes next",
+                entry.id(),
+                producer.base_sequence,
+                producer.epoch,
+                producer.id
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Sequences wrap from here to 0.
+const SEQUENCE_MAX: u32 = i32::MAX as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::super::hand_made::*;
+    use super::*;
+
+    #[test]
+    fn a_batch_twice_trips() {
+        let log = [data(1, 1, 0, 1), Digest { content: data(1, 1, 0, 1).content, ..data(1, 2, 1, 1) }];
+        must_trip(OncePerProducer::default(), &[first_committed(1, &log)], "repeats a batch");
+        let log = [stamped(1, 1, 0, 2, 0), stamped(1, 2, 2, 2, 0)];
+        must_trip(OncePerProducer::default(), &[first_committed(1, &log)], "where 2 (epoch 0) comes next");
+    }
+
+    #[test]
+    fn a_gap_a_swap_and_a_late_start_trip() {
+        let gap = [stamped(1, 1, 0, 2, 0), stamped(1, 2, 2, 1, 3)];
+        must_trip(OncePerProducer::default(), &[first_committed(1, &gap)], "where 2 (epoch 0) comes next");
+        let late = [stamped(1, 1, 0, 2, 5)];
+        must_trip(OncePerProducer::default(), &[first_committed(1, &late)], "where 0 (epoch 0) comes next");
+    }
+
+    #[test]
+    fn sequences_wrap() {
+        let mut log = [stamped(1, 1, 0, 2, 0), stamped(1, 2, 2, 2, 2)];
+        must_pass(OncePerProducer::default(), &[first_committed(1, &log)]);
+        log[1].producer = log[1].producer.map(|producer| ProducerBatch { epoch: 1, base_sequence: 0, ..producer });
+        must_pass(OncePerProducer::default(), &[first_committed(1, &log)]);
+        let mut check = OncePerProducer::default();
+        check.next.insert((GROUP, ProducerId(1)), (0, SEQUENCE_MAX));
+        must_pass(check, &[first_committed(1, &[stamped(1, 1, 0, 2, SEQUENCE_MAX), stamped(1, 2, 2, 1, 1)])]);
+    }
+}

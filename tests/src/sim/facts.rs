@@ -1,0 +1,313 @@
+//! What the checkers judge: facts, as the world sees them happen. A checker knows nothing of shards, disks or
+//! networks, so that a bad history can be written by hand.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use raftline_proto::entry::{EntryHeader, EntryKind, ProducerBatch};
+use raftline_proto::ids::{EntryId, GroupId, HardState, Index, NodeId, Offset, Term};
+use raftline_raft::types::Message;
+use raftline_shard::types::Durability;
+
+/// One life of a node: a restart makes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Life {
+    /// Which node.
+    pub node: NodeId,
+    /// Its how-many-eth start.
+    pub start: u32,
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "node {} (start {})", self.node, self.start)
+    }
+}
+
+/// An entry, boiled down from the bytes that a replica really holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// The header as it stands in the log.
+    pub header: EntryHeader,
+    /// Stands for every byte of the entry.
+    pub bytes: u64,
+    /// Stands for what the producer sent: a batch without what the leader stamps. Zero where there is no batch.
+    pub content: u64,
+    /// The idempotent producer's stamp.
+    pub producer: Option<ProducerBatch>,
+}
+
+impl Digest {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        self.header.id
+    }
+
+    /// Whether it carries records.
+    #[must_use]
+    pub fn is_data(&self) -> bool {
+        self.header.kind == EntryKind::Data
+    }
+}
+
+/// What a node's stable storage holds of one group, read from the simulated disk as a power cut would leave it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnDisk {
+    /// The hard state.
+    pub hard_state: HardState,
+    /// The last entry of the log.
+    pub last: EntryId,
+}
+
+/// A batch as a consumer got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServedBatch {
+    /// The first record's offset.
+    pub base_offset: Offset,
+    /// Records in it.
+    pub record_count: u32,
+    /// As [`Digest::content`].
+    pub content: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Fact<'a> {
+    /// A replica became leader; `log` is its whole log at that moment.
+    Elected {
+        /// Who.
+        life: Life,
+        /// Of what.
+        group: GroupId,
+        /// For which term.
+        term: Term,
+        /// Its log, from `log_start` on.
+        log: &'a [Digest],
+        /// The entry before the first of `log`.
+        log_start: EntryId,
+    },
+    /// A replica appended an entry after `previous` (not yet durable).
+    Appended {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The entry before.
+        previous: EntryId,
+        /// The entry.
+        entry: &'a Digest,
+    },
+    /// A replica cut its log.
+    Truncated {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The first entry gone.
+        from: Index,
+        /// Its commit index at that moment.
+        commit: Index,
+    },
+    /// A replica learnt that more entries are committed. The first such fact of a life begins at its log's start.
+    Committed {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The replica's current term.
+        term: Term,
+        /// The newly committed entries, in order, as this replica holds them.
+        entries: &'a [Digest],
+    },
+    /// Entries that nobody had committed before now are: always seen at a leader first.
+    FirstCommitted {
+        /// Where.
+        group: GroupId,
+        /// The leader's term.
+        term: Term,
+        /// Which entries, in order.
+        entries: &'a [Digest],
+        /// Who votes.
+        voters: &'a [NodeId],
+        /// For each entry, the voters whose disk holds just this entry now.
+        holders: &'a [Vec<NodeId>],
+    },
+    /// A replica sent a message, and this is what its disk held at that moment.
+    Spoke {
+        /// Who.
+        life: Life,
+        /// For which group.
+        group: GroupId,
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: &'a Message,
+        /// What a power cut would leave of its hard state and log.
+        disk: &'a OnDisk,
+    },
+    /// A replica's high watermark, whenever it is seen.
+    Watermark {
+        /// Whose.
+        life: Life,
+        /// Of which group.
+        group: GroupId,
+        /// One past the last committed record.
+        high_watermark: Offset,
+    },
+    /// A consumer was answered.
+    Served {
+        /// By whom.
+        life: Life,
+        /// From which group.
+        group: GroupId,
+        /// What was asked for.
+        from: Offset,
+        /// What came with the answer.
+        high_watermark: Offset,
+        /// What was given.
+        batches: &'a [ServedBatch],
+    },
+    /// A producer was answered that its batch is safe.
+    Acked {
+        /// Into which group.
+        group: GroupId,
+        /// At which offset.
+        base_offset: Offset,
+        /// As [`Digest::content`].
+        content: u64,
+        /// Records in it.
+        record_count: u32,
+        /// What was promised.
+        durability: Durability,
+    },
+    /// A node started again and opened a group; `last` is where its recovered log ends.
+    Reopened {
+        /// Who.
+        life: Life,
+        /// Which.
+        group: GroupId,
+        /// The last entry found.
+        last: EntryId,
+        /// The hard state found.
+        hard_state: HardState,
+    },
+    /// A node could not open a group, or its log failed while running, without a fault that allows it.
+    Failed {
+        /// Who.
+        life: Life,
+        /// Which.
+        group: GroupId,
+        /// The node's own words.
+        reason: &'a str,
+    },
+    /// The node under test says that something impossible happened.
+    Alarmed {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// What it says.
+        alarm: &'a str,
+    },
+    /// How full something bounded is.
+    Filled {
+        /// Where.
+        life: Life,
+        /// What.
+        what: &'static str,
+        /// How much is in it.
+        level: u64,
+        /// How much may be.
+        bound: u64,
+    },
+    /// The end of a run, faults long gone: one replica's log and state.
+    Final {
+        /// Who.
+        life: Life,
+        /// Which group.
+        group: GroupId,
+        /// The leader it knows.
+        leader: Option<NodeId>,
+        /// Its term.
+        term: Term,
+        /// Its commit index.
+        commit: Index,
+        /// Its whole log.
+        log: &'a [Digest],
+        /// The entry before the first of `log`.
+        log_start: EntryId,
+    },
+    /// The end of a run: something that had to happen by now did not, or something goes on that should rest.
+    NotLive {
+        /// What, in words.
+        what: &'a str,
+    },
+}
+
+/// Every entry that anybody ever committed, by group and index: the truth that all else is compared with.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    groups: BTreeMap<GroupId, Vec<LedgerEntry>>,
+}
+
+/// A committed entry and the term of the leader that committed it.
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerEntry {
+    /// The entry.
+    pub digest: Digest,
+    /// In which term it was committed: its own or a later one.
+    pub committed_in: Term,
+}
+
+impl Ledger {
+    /// The committed entries of a group: entry `n` at position `n - 1`.
+    #[must_use]
+    pub fn entries(&self, group: GroupId) -> &[LedgerEntry] {
+        self.groups.get(&group).map_or(&[], Vec::as_slice)
+    }
+
+    /// The entry at an index.
+    #[must_use]
+    pub fn get(&self, group: GroupId, index: Index) -> Option<&LedgerEntry> {
+        let position = usize::try_from(index.previous()?.0).ok()?;
+        self.entries(group).get(position)
+    }
+
+    /// The last committed index.
+    #[must_use]
+    pub fn last(&self, group: GroupId) -> Index {
+        Index(self.entries(group).len() as u64)
+    }
+
+    /// One past the last committed record.
+    #[must_use]
+    pub fn next_offset(&self, group: GroupId) -> Offset {
+        self.entries(group).last().map_or(Offset::ZERO, |entry| entry.digest.header.next_offset())
+    }
+
+    /// The data entry whose first record has this offset.
+    #[must_use]
+    pub fn at_offset(&self, group: GroupId, base_offset: Offset) -> Option<&LedgerEntry> {
+        let entries = self.entries(group);
+        let first = entries.partition_point(|entry| entry.digest.header.base_offset < base_offset);
+        entries
+            .get(first..)?
+            .iter()
+            .take_while(|entry| entry.digest.header.base_offset == base_offset)
+            .find(|entry| entry.digest.is_data())
+    }
+
+    /// The groups that have committed anything.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.groups.keys().copied()
+    }
+
+    /// Takes in a [`Fact::FirstCommitted`]; any other fact changes nothing.
+    pub fn observe(&mut self, fact: &Fact<'_>) {
+        if let Fact::FirstCommitted { group, term, entries, .. } = fact {
+            let known = self.groups.entry(*group).or_default();
+            known.extend(entries.iter().map(|digest| LedgerEntry { digest: *digest, committed_in: *term }));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Coverage marks: situations that a campaign must have been in, or its green light means little.
+
+use std::fmt;
+
+/// A situation worth having been in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// A follower cut its log because the leader's differed.
+    FollowerTruncates,
+    /// A new leader had an uncommitted entry of an older term.
+    OldTermPendingAtElection,
+    /// Recovery cut a torn tail.
+    TornTailCut,
+    /// An entry was committed before the leader's own disk held it.
+    CommitBeforeLeaderSync,
+    /// A retry of an idempotent producer was answered as a duplicate.
+    DuplicateAnswered,
+    /// A retry of an idempotent producer was answered as a duplicate by another leader than took it first.
+    DuplicateAcrossLeaders,
+    /// A candidate was refused because it lacked entries.
+    VoteRefusedForLog,
+    /// A pre-vote was refused because a leader was alive.
+    PreVoteRefused,
+    /// An append was refused because the entry before it differed.
+    AppendRejected,
+    /// A leader stepped down without having been replaced.
+    SteppedDown,
+    /// Leadership was handed over on request.
+    Transferred,
+    /// A node died in the middle of a turn.
+    CrashInTurn,
+    /// A node lost power with unsynced writes.
+    PowerLossWithUnsynced,
+    /// All nodes lost power at once.
+    PowerLossOfAll,
+    /// A minority, or the leader, was cut off.
+    Partitioned,
+    /// Messages went one way only.
+    OneWayPartition,
+    /// A message arrived twice.
+    Duplicated,
+    /// A message overtook another one.
+    Reordered,
+    /// A message of an old connection arrived after a reset.
+    StaleDelivered,
+    /// A node was stopped for a while and went on.
+    Paused,
+    /// A produce was answered that leadership was lost.
+    LeadershipLostAnswered,
+    /// A log rolled over to a new segment.
+    SegmentRolled,
+    /// A fetch was parked and answered later.
+    FetchParked,
+    /// A disk was full and had room again.
+    DiskWasFull,
+    /// A sync failed and the process stopped.
+    SyncFailed,
+}
+
+/// All marks: what [`Marks`] counts.
+pub const ALL: [Mark; 25] = [
+    Mark::FollowerTruncates,
+    Mark::OldTermPendingAtElection,
+    Mark::TornTailCut,
+    Mark::CommitBeforeLeaderSync,
+    Mark::DuplicateAnswered,
+    Mark::DuplicateAcrossLeaders,
+    Mark::VoteRefusedForLog,
+    Mark::PreVoteRefused,
+    Mark::AppendRejected,
+    Mark::SteppedDown,
+    Mark::Transferred,
+    Mark::CrashInTurn,
+    Mark::PowerLossWithUnsynced,
+    Mark::PowerLossOfAll,
+    Mark::Partitioned,
+    Mark::OneWayPartition,
+    Mark::Duplicated,
+    Mark::Reordered,
+    Mark::StaleDelivered,
+    Mark::Paused,
+    Mark::LeadershipLostAnswered,
+    Mark::SegmentRolled,
+    Mark::FetchParked,
+    Mark::DiskWasFull,
+    Mark::SyncFailed,
+];
+
+/// How often each mark was hit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks([u64; ALL.len()]);
+
+impl Marks {
+    /// Counts one hit.
+    pub fn hit(&mut self, mark: Mark) {
+        self.0[mark as usize] += 1;
+    }
+
+    /// How often.
+    #[must_use]
+    pub fn count(&self, mark: Mark) -> u64 {
+        self.0[mark as usize]
+    }
+
+    /// Adds another run's hits.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    /// The marks that were never hit.
+    #[must_use]
+    pub fn missed(&self) -> Vec<Mark> {
+        ALL.into_iter().filter(|mark| self.count(*mark) == 0).collect()
+    }
+}
+
+impl fmt::Display for Marks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mark in ALL {
+            writeln!(formatter, "  {:<28} {:>9}", format!("{mark:?}"), self.count(mark))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mark_has_its_own_place() {
+        for (place, mark) in ALL.into_iter().enumerate() {
+            assert_eq!(mark as usize, place, "{mark:?}");
+        }
+        let mut marks = Marks::default();
+        marks.hit(Mark::Paused);
+        let mut sum = marks.clone();
+        sum.add(&marks);
+        assert_eq!(sum.count(Mark::Paused), 2);
+        assert_eq!(sum.missed().len(), ALL.len() - 1);
+    }
+}
