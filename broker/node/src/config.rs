@@ -208,9 +208,11 @@ fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
             "json" => Some(LogFormat::Json),
             _ => None,
         })?,
-        log_level: reader.required("log-level", "a filter such as info or raftline_broker=debug,info", |t| {
-            t.parse::<tracing_subscriber::EnvFilter>().is_ok().then(|| t.to_owned())
-        })?,
+        log_level: reader.required(
+            "log-level",
+            "a filter such as info or raftline_broker=debug,info",
+            |t| t.parse::<tracing_subscriber::EnvFilter>().is_ok().then(|| t.to_owned()),
+        )?,
         peers,
     })
 }
@@ -242,8 +244,7 @@ impl Reader<'_> {
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<T, ConfigError> {
         let variable = || keys::Key::find(key).map(keys::Key::variable).unwrap_or_default();
-        self.optional(key, expected, parse)?
-            .ok_or_else(|| ConfigError::Missing { key, variable: variable() })
+        self.optional(key, expected, parse)?.ok_or_else(|| ConfigError::Missing { key, variable: variable() })
     }
 
     fn number<T: TryFrom<u64>>(&self, key: &'static str, min: u64, max: u64) -> Result<T, ConfigError> {
@@ -267,9 +268,7 @@ impl Reader<'_> {
 
     fn size(&self, key: &'static str, min: u64, max: u64) -> Result<u64, ConfigError> {
         let expected = format!("a size from {min} to {max} bytes, such as 65536, 64KiB, 64MiB or 1GiB");
-        self.required(key, &expected, |text| {
-            size(text).filter(|bytes| (min..=max).contains(bytes))
-        })
+        self.required(key, &expected, |text| size(text).filter(|bytes| (min..=max).contains(bytes)))
     }
 
     fn duration(&self, key: &'static str, min: u64, max: u64) -> Result<Duration, ConfigError> {
@@ -319,11 +318,7 @@ impl Reader<'_> {
     }
 
     /// The listener's address: as said, else as the peers know it, else the default.
-    fn grpc(
-        &self,
-        node: NodeId,
-        peers: &Option<BTreeMap<NodeId, String>>,
-    ) -> Result<String, ConfigError> {
+    fn grpc(&self, node: NodeId, peers: &Option<BTreeMap<NodeId, String>>) -> Result<String, ConfigError> {
         let said = self.required("grpc", "HOST:PORT, such as 127.0.0.1:9192", host_port)?;
         let own = peers.as_ref().and_then(|peers| peers.get(&node));
         let by_default =
@@ -385,8 +380,8 @@ fn host_port(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
     port.parse::<u16>().ok()?;
     let bracketed = host.starts_with('[') && host.ends_with(']') && host.len() > 2;
-    let plain = !host.is_empty()
-        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    let plain =
+        !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     (bracketed || plain).then(|| text.to_owned())
 }
 

@@ -1,2 +1,3 @@
-//! stub
+//! `raftlined`, Raftline's broker.
+
 fn main() {}

@@ -94,7 +94,12 @@ pub const KEYS: &[Key] = &[
         dev_default: Some("raftline-dev"),
         ..unset("data-dir", "DIR", "Where this broker keeps its data; formatted on first use")
     },
-    one("grpc", "HOST:PORT", "127.0.0.1:9192", "Where to listen for clients and peers; port 0 takes a free one"),
+    one(
+        "grpc",
+        "HOST:PORT",
+        "127.0.0.1:9192",
+        "Where to listen for clients and peers; port 0 takes a free one",
+    ),
     unset("advertise-grpc", "HOST:PORT", "Where clients reach that listener [default: its own address]"),
     Key {
         name: "peer",
@@ -111,7 +116,11 @@ pub const KEYS: &[Key] = &[
         ..one("auto-create-topics", "BOOL", "false", "Make topics that clients name and that do not exist")
     },
     one("default-partitions", "N", "3", "Partitions of a new topic that does not say"),
-    unset("default-replication", "N", "Replicas of a new topic that does not say [default: 3, or all brokers]"),
+    unset(
+        "default-replication",
+        "N",
+        "Replicas of a new topic that does not say [default: 3, or all brokers]",
+    ),
     one("default-segment-bytes", "SIZE", "64MiB", "Size at which a partition's log begins a new file"),
     one("disk-reserve", "SIZE", "64MiB", "Free space below which the broker takes no more records"),
     one("alive-interval-ms", "MS", "100", "How often brokers show each other that they live"),
@@ -121,5 +130,10 @@ pub const KEYS: &[Key] = &[
     one("resend-ms", "MS", "200", "Wait for a follower's answer before entries are sent again"),
     one("drain-timeout-ms", "MS", "5000", "How long a stop may take to hand leadership over"),
     one("log-format", "text|json", "text", "How log lines look"),
-    one("log-level", "FILTER", "info", "Which log lines are written: error, warn, info, debug, trace, or per module"),
+    one(
+        "log-level",
+        "FILTER",
+        "info",
+        "Which log lines are written: error, warn, info, debug, trace, or per module",
+    ),
 ];

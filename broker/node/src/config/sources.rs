@@ -180,7 +180,11 @@ fn read_file(path: &Path, values: &mut Values) -> Result<(), ConfigError> {
     })?;
     for (name, value) in table {
         let Some(key) = Key::find(&name) else {
-            return Err(ConfigError::UnknownKey { nearest: Key::nearest(&name), name, path: path.to_owned() });
+            return Err(ConfigError::UnknownKey {
+                nearest: Key::nearest(&name),
+                name,
+                path: path.to_owned(),
+            });
         };
         let origin = Origin::File(path.to_owned());
         let texts = file_texts(key, &value).ok_or_else(|| ConfigError::Invalid {
@@ -203,10 +207,9 @@ fn file_texts(key: &Key, value: &toml::Value) -> Option<Vec<String>> {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
         toml::Value::Boolean(flag) => Some(flag.to_string()),
-        toml::Value::Float(_)
-        | toml::Value::Datetime(_)
-        | toml::Value::Array(_)
-        | toml::Value::Table(_) => None,
+        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+            None
+        }
     };
     match (key.arity, value) {
         (Arity::Many, toml::Value::Array(items)) => items.iter().map(scalar).collect(),

@@ -91,7 +91,10 @@ fn peers_come_from_flags_environment_and_lists() {
 #[test]
 fn errors_name_key_value_origin_and_what_is_right() {
     let cases: &[(&[&str], &str)] = &[
-        (&["--workers", "0"], "`workers` = `0` (from command line) is not valid: expected a whole number from 1"),
+        (
+            &["--workers", "0"],
+            "`workers` = `0` (from command line) is not valid: expected a whole number from 1",
+        ),
         (&["--grpc", "nonsense"], "`grpc` = `nonsense` (from command line)"),
         (&["--grpc", "0.0.0.0:9192"], "advertise-grpc beside it"),
         (&["--disk-reserve", "5 elephants"], "64MiB"),

@@ -1,0 +1,411 @@
+//! Who this data directory is (DESIGN D8, D11): one process at a time, one node of one cluster for ever, and the
+//! disks of the peers as they were first met.
+//!
+//! The directory's incarnation is drawn when it is formatted. It goes with every vote and acknowledgement, so that
+//! an emptied or swapped disk never speaks as the one it replaced. A peer's incarnation is trusted on first use and
+//! on stable storage before anything that the peer says counts.
+
+mod file;
+
+use file::Facts;
+use parking_lot::Mutex;
+use raftline_proto::ids::{ClusterId, Incarnation, NodeId};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A data directory that this process holds, and what it says of itself and the peers.
+#[derive(Debug)]
+pub struct Identity {
+    directory: PathBuf,
+    facts: Mutex<Facts>,
+    /// The kernel lets go of the lock with the descriptor, however the process ends.
+    _lock: File,
+    formatted: bool,
+}
+
+/// What came of meeting a peer's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meeting {
+    /// The disk that was known.
+    Known,
+    /// The first one under this node id: it is known from now on, on stable storage.
+    First,
+    /// Another disk than the one known.
+    Other {
+        /// The one known.
+        known: Incarnation,
+    },
+}
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Another process has it.
+    #[error(
+        "the data directory {} is in use by {holder}: stop that process, or give this broker a --data-dir of its own",
+        directory.display()
+    )]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+        /// Who holds it, as far as known.
+        holder: String,
+    },
+    /// It belongs to another node.
+    #[error(
+        "the data directory {} belongs to node {found}, but this broker is configured as node {configured}: \
+         give each node its own directory (--data-dir), or correct --node-id",
+        directory.display()
+    )]
+    OtherNode {
+        /// The directory.
+        directory: PathBuf,
+        /// Its node.
+        found: NodeId,
+        /// The configured one.
+        configured: NodeId,
+    },
+    /// It belongs to another cluster.
+    #[error(
+        "the data directory {} belongs to cluster `{found}`, but this broker is configured for cluster \
+         `{configured}`: correct --cluster, or give this cluster a --data-dir of its own",
+        directory.display()
+    )]
+    OtherClusterName {
+        /// The directory.
+        directory: PathBuf,
+        /// Its cluster.
+        found: String,
+        /// The configured one.
+        configured: String,
+    },
+    /// The cluster met under the same name is another one.
+    #[error(
+        "this node's data is of cluster {known}, but the coordinator's log says {found}: a directory or a backup of \
+         another cluster was mixed in; stop, and put the right data directory back"
+    )]
+    OtherCluster {
+        /// The id on disk.
+        known: ClusterId,
+        /// The id met.
+        found: ClusterId,
+    },
+    /// There is data, but nothing that says whose.
+    #[error(
+        "the data directory {} has data (`{entry}`) but no identity file: put `{file}` back from where the data \
+         came from, or choose an empty directory",
+        directory.display(),
+        file = file::NAME
+    )]
+    Missing {
+        /// The directory.
+        directory: PathBuf,
+        /// Something in it.
+        entry: String,
+    },
+    /// The identity file is not what was written.
+    #[error(
+        "the identity file {} is damaged ({reason}): restore it from a backup; if that is impossible, this node has to \
+         come back with an empty directory and be replaced in the cluster",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It was written by a newer Raftline.
+    #[error("the identity file {} has format {found}, this version knows up to {known}: run a newer Raftline", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest known here.
+        known: u32,
+    },
+    /// The disk refused.
+    #[error("cannot {action} {}: {error}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl Identity {
+    /// Takes the directory for this process, formatting it if it is empty or not there. `drawn` becomes the
+    /// incarnation of a directory that is formatted; it must be random.
+    ///
+    /// # Errors
+    /// See [`IdentityError`]; nothing in the directory was changed but its lock file.
+    pub fn claim(
+        directory: &Path,
+        node: NodeId,
+        cluster_name: &str,
+        drawn: Incarnation,
+    ) -> Result<Self, IdentityError> {
+        std::fs::create_dir_all(directory).map_err(|error| io_error("create", directory, error))?;
+        let lock = lock(directory)?;
+        let (facts, formatted) = match file::read(directory)? {
+            Some(facts) => (facts, false),
+            None => {
+                refuse_foreign_data(directory)?;
+                let facts = Facts::new(node, drawn, cluster_name.to_owned());
+                file::write(directory, &facts)?;
+                (facts, true)
+            }
+        };
+        if facts.node != node {
+            let directory = directory.to_owned();
+            return Err(IdentityError::OtherNode { directory, found: facts.node, configured: node });
+        }
+        if facts.cluster_name != cluster_name {
+            return Err(IdentityError::OtherClusterName {
+                directory: directory.to_owned(),
+                found: facts.cluster_name,
+                configured: cluster_name.to_owned(),
+            });
+        }
+        let directory = directory.to_owned();
+        Ok(Self { directory, facts: Mutex::new(facts), _lock: lock, formatted })
+    }
+
+    /// Whether this process has formatted the directory.
+    #[must_use]
+    pub const fn formatted(&self) -> bool {
+        self.formatted
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The node that it belongs to.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.facts.lock().node
+    }
+
+    /// The disk's own name.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.facts.lock().incarnation
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn cluster_name(&self) -> String {
+        self.facts.lock().cluster_name.clone()
+    }
+
+    /// The cluster's id, once known.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.facts.lock().cluster_id
+    }
+
+    /// The disk known for a peer.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Option<Incarnation> {
+        self.facts.lock().peers.get(&node).copied()
+    }
+
+    /// Keeps the cluster's id, on stable storage when this returns. Blocks on the disk the first time.
+    ///
+    /// # Errors
+    /// [`IdentityError::OtherCluster`] if another one is known; an I/O error if it could not be written.
+    pub fn learn_cluster(&self, id: ClusterId) -> Result<(), IdentityError> {
+        let mut facts = self.facts.lock();
+        match facts.cluster_id {
+            Some(known) if known == id => Ok(()),
+            Some(known) => Err(IdentityError::OtherCluster { known, found: id }),
+            None => self.replace(&mut facts, |facts| facts.cluster_id = Some(id)),
+        }
+    }
+
+    /// Compares a peer's disk with the one known, and keeps it if there is none: on stable storage when this returns.
+    /// Blocks on the disk the first time.
+    ///
+    /// # Errors
+    /// An I/O error if it could not be written: then the peer is not known.
+    pub fn meet(&self, peer: NodeId, incarnation: Incarnation) -> Result<Meeting, IdentityError> {
+        let mut facts = self.facts.lock();
+        match facts.peers.get(&peer) {
+            Some(known) if *known == incarnation => Ok(Meeting::Known),
+            Some(known) => Ok(Meeting::Other { known: *known }),
+            None => {
+                self.replace(&mut facts, |facts| {
+                    facts.peers.insert(peer, incarnation);
+                })?;
+                Ok(Meeting::First)
+            }
+        }
+    }
+
+    /// Memory follows the disk: what could not be written is not believed.
+    fn replace(&self, facts: &mut Facts, change: impl FnOnce(&mut Facts)) -> Result<(), IdentityError> {
+        let mut changed = facts.clone();
+        change(&mut changed);
+        file::write(&self.directory, &changed)?;
+        *facts = changed;
+        Ok(())
+    }
+}
+
+/// Takes the directory's lock and leaves this process's id in the lock file for whoever is refused.
+fn lock(directory: &Path) -> Result<File, IdentityError> {
+    let path = directory.join(LOCK);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| io_error("open", &path, error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            // The name is a courtesy: without it the refusal stands all the same.
+            drop(file.read_to_string(&mut holder));
+            let holder = match holder.trim() {
+                "" => "another process".to_owned(),
+                process => format!("process {process}"),
+            };
+            return Err(IdentityError::Locked { directory: directory.to_owned(), holder });
+        }
+        Err(error) => return Err(io_error("lock", &path, error.into())),
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(|error| io_error("write", &path, error))?;
+    Ok(file)
+}
+
+/// A directory with a broker's data but without identity was tampered with: formatting it would make its replicas
+/// speak under a new name.
+fn refuse_foreign_data(directory: &Path) -> Result<(), IdentityError> {
+    let entries = std::fs::read_dir(directory).map_err(|error| io_error("list", directory, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| io_error("list", directory, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == "groups" || name.starts_with("shard-") {
+            return Err(IdentityError::Missing { directory: directory.to_owned(), entry: name });
+        }
+    }
+    Ok(())
+}
+
+fn io_error(action: &'static str, path: &Path, error: io::Error) -> IdentityError {
+    IdentityError::Io { action, path: path.to_owned(), error }
+}
+
+const LOCK: &str = "lock";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DISK: Incarnation = Incarnation(0xd15c);
+
+    fn claim(directory: &Path) -> Result<Identity, IdentityError> {
+        Identity::claim(directory, NodeId(1), "test", DISK)
+    }
+
+    fn refusal(result: Result<Identity, IdentityError>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_was_learnt_is_there_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("not/there/yet");
+        let identity = claim(&path).unwrap();
+        assert!(identity.formatted());
+        assert_eq!(identity.meet(NodeId(2), Incarnation(7)).unwrap(), Meeting::First);
+        identity.learn_cluster(ClusterId(9)).unwrap();
+        drop(identity);
+
+        let identity = Identity::claim(&path, NodeId(1), "test", Incarnation(5)).unwrap();
+        assert!(!identity.formatted());
+        assert_eq!(identity.incarnation(), DISK);
+        assert_eq!(identity.cluster_id(), Some(ClusterId(9)));
+        assert_eq!(identity.peer(NodeId(2)), Some(Incarnation(7)));
+        assert_eq!(identity.meet(NodeId(2), Incarnation(7)).unwrap(), Meeting::Known);
+        let other = identity.meet(NodeId(2), Incarnation(8)).unwrap();
+        assert_eq!(other, Meeting::Other { known: Incarnation(7) });
+        assert!(matches!(
+            identity.learn_cluster(ClusterId(10)),
+            Err(IdentityError::OtherCluster { known: ClusterId(9), found: ClusterId(10) })
+        ));
+    }
+
+    #[test]
+    fn a_second_process_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let _identity = claim(directory.path()).unwrap();
+        let text = refusal(claim(directory.path()));
+        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+        assert!(text.contains(directory.path().to_str().unwrap()), "{text}");
+    }
+
+    #[test]
+    fn another_nodes_or_clusters_directory_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(claim(directory.path()).unwrap());
+        let text = refusal(Identity::claim(directory.path(), NodeId(2), "test", DISK));
+        assert!(text.contains("belongs to node 1") && text.contains("configured as node 2"), "{text}");
+        let text = refusal(Identity::claim(directory.path(), NodeId(1), "prod", DISK));
+        assert!(text.contains("cluster `test`") && text.contains("cluster `prod`"), "{text}");
+    }
+
+    #[test]
+    fn data_without_identity_is_not_formatted_over() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("groups")).unwrap();
+        let text = refusal(claim(directory.path()));
+        assert!(text.contains("`groups`") && text.contains("no identity file"), "{text}");
+    }
+
+    #[test]
+    fn every_damaged_byte_of_the_file_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = claim(directory.path()).unwrap();
+        identity.meet(NodeId(2), Incarnation(7)).unwrap();
+        drop(identity);
+        let path = directory.path().join(file::NAME);
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x01;
+            std::fs::write(&path, bad).unwrap();
+            let found = claim(directory.path());
+            let refused = matches!(found, Err(IdentityError::Damaged { .. } | IdentityError::Newer { .. }));
+            assert!(refused, "byte {at}: {found:?}");
+        }
+        for length in 0..good.len() {
+            std::fs::write(&path, &good[..length]).unwrap();
+            assert!(matches!(claim(directory.path()), Err(IdentityError::Damaged { .. })), "length {length}");
+        }
+        std::fs::write(&path, &good).unwrap();
+        claim(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_number() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(file::NAME), "raftline identity, format 9, crc 00000000\n")
+            .unwrap();
+        let text = refusal(claim(directory.path()));
+        assert!(text.contains("format 9") && text.contains("newer Raftline"), "{text}");
+    }
+}
