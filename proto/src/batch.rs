@@ -23,7 +23,7 @@
 //! disks of all replicas and on to consumers without being copied or summed again ([`stamped`]).
 //!
 //! In reading order: this file ([`BatchHeader`], stamping, splitting), [`error`], [`record`] (the records of an
-//! unpacked batch), and with feature `std` `validate` (what a broker accepts), `compression`, `unpack`, `builder`.
+//! unpacked batch), and with feature `std` `validate` (what a broker accepts), `view`, `builder`, `compression`.
 
 use crate::cursor::Reader;
 use crate::entry::{BatchInfo, ProducerBatch};
@@ -36,11 +36,22 @@ pub mod error;
 pub mod record;
 
 #[cfg(feature = "std")]
+mod builder;
+#[cfg(feature = "std")]
+mod compression;
+#[cfg(feature = "std")]
 mod validate;
+#[cfg(feature = "std")]
+mod view;
 
+#[cfg(feature = "std")]
+pub use builder::Builder;
 pub use error::{BatchError, RecordError};
+pub use record::{Header, Headers, Record, Records};
 #[cfg(feature = "std")]
 pub use validate::{check_crc, validate};
+#[cfg(feature = "std")]
+pub use view::BatchView;
 
 /// The size of a batch header, and so of the smallest thing that may be a batch.
 pub const HEADER_BYTES: usize = 61;

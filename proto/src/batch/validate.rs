@@ -10,7 +10,7 @@ const CLIENT_ATTRIBUTES: u16 = 0x7;
 
 /// Checks a batch that a client wants appended: exactly one batch, format 2, base offset 0, dense counts, a known
 /// codec, no transaction, producer fields that go together, the checksum; and of a batch that is not packed, every
-/// record. Packed records are not unpacked here: see `unpack`.
+/// record. Packed records are not unpacked here: see [`super::BatchView`].
 ///
 /// # Errors
 /// The first thing found wrong, with both values where two disagree.
