@@ -1,0 +1,219 @@
+//! Payloads and entries against bytes written by hand, and every reason to refuse one.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bytes::Bytes;
+use raftline_proto::cursor::CursorError;
+use raftline_proto::entry::{self, EntryBody, EntryError, EntryHeader, EntryInfo, EntryKind, HEADER_BYTES};
+use raftline_proto::ids::{EntryId, GroupId, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId};
+use raftline_proto::limits;
+use raftline_proto::metadata::{MetadataRecord, PartitionRecord};
+use raftline_proto::payload::{self, PayloadError};
+
+fn membership(voters: &[u32], learners: &[u32]) -> Membership {
+    let nodes = |nodes: &[u32]| nodes.iter().copied().map(NodeId).collect();
+    Membership { voters: nodes(voters), learners: nodes(learners) }
+}
+
+fn noop(term: u64, index: u64) -> Vec<u8> {
+    let id = EntryId::new(Term(term), Index(index));
+    EntryInfo::new(GroupId(5), id, Offset(7), EntryBody::NoOp).header.encode(&[]).to_vec()
+}
+
+/// Gives altered bytes the right checksum, so that only the alteration can be at fault.
+fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
+    let crc = crc32fast::hash(&bytes[4..]);
+    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn payloads_are_as_the_layout_says() {
+    let bytes = payload::encode_membership(&membership(&[1, 2, 0x0102_0304], &[9])).unwrap();
+    assert_eq!(bytes, [1, 0, 3, 1, 0, 0, 0, 2, 0, 0, 0, 4, 3, 2, 1, 1, 9, 0, 0, 0]);
+    let records = [
+        MetadataRecord::TopicCreated {
+            id: TopicId(3),
+            name: "t".into(),
+            partitions: vec![PartitionRecord { group: GroupId(6), replicas: vec![NodeId(2), NodeId(1)] }],
+            configs: [("a".into(), "bc".into())].into(),
+        },
+        MetadataRecord::ProducerIds { next: ProducerId(8) },
+    ];
+    let by_hand: [&[u8]; 13] = [
+        &[1, 0],       // version
+        &[2, 0, 0, 0], // records
+        &[3],          // topic created
+        &3_u128.to_le_bytes(),
+        &[1, 0, b't'],
+        &[1, 0, 0, 0], // partitions
+        &[6, 0, 0, 0, 0, 0, 0, 0],
+        &[2, 2, 0, 0, 0, 1, 0, 0, 0],
+        &[1, 0, 0, 0], // configs
+        &[1, 0, b'a'],
+        &[2, 0, b'b', b'c'],
+        &[7], // producer ids
+        &[8, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    assert_eq!(payload::encode_metadata(&records).unwrap(), by_hand.concat());
+    assert_eq!(payload::decode_metadata(&by_hand.concat()).unwrap(), records);
+}
+
+#[test]
+fn a_membership_out_of_order_or_bounds_has_no_encoding() {
+    let refused = |voters: &[u32], learners: &[u32]| {
+        payload::encode_membership(&membership(voters, learners)).unwrap_err()
+    };
+    assert_eq!(refused(&[], &[1]), PayloadError::NoVoters);
+    assert_eq!(refused(&[2, 1], &[]), PayloadError::Order { what: "replicas" });
+    assert_eq!(refused(&[1, 1], &[]), PayloadError::Order { what: "replicas" });
+    assert_eq!(refused(&[1], &[3, 2]), PayloadError::Order { what: "replicas" });
+    assert_eq!(refused(&[1, 2], &[2]), PayloadError::Order { what: "voters and learners together" });
+    let ten: Vec<u32> = (1..=10).collect();
+    assert_eq!(refused(&ten, &[]), PayloadError::Limit { what: "voters", found: 10, max: 9 });
+    let learners: Vec<u32> = (20..36).collect();
+    assert_eq!(refused(&[1], &learners), PayloadError::Limit { what: "replicas", found: 17, max: 16 });
+}
+
+#[test]
+fn a_malformed_membership_is_refused() {
+    let refused = |bytes: &[u8]| payload::decode_membership(bytes).unwrap_err();
+    assert_eq!(refused(&[2, 0, 1, 1, 0, 0, 0, 0]), PayloadError::Version { found: 2 });
+    assert_eq!(refused(&[1, 0, 0, 0]), PayloadError::NoVoters);
+    assert_eq!(refused(&[1, 0, 200]), PayloadError::Limit { what: "replicas", found: 200, max: 16 });
+    assert_eq!(
+        refused(&[1, 0, 1, 1, 0, 0, 0, 0, 77]),
+        PayloadError::Malformed(CursorError::Trailing { bytes: 1 })
+    );
+    assert_eq!(refused(&[1, 0, 2, 2, 0, 0, 0, 1, 0, 0, 0, 0]), PayloadError::Order { what: "replicas" });
+}
+
+#[test]
+fn absurd_counts_are_refused_before_anything_is_allocated_by_them() {
+    let refused = |bytes: &[u8]| payload::decode_metadata(bytes).unwrap_err();
+    let malformed = PayloadError::Malformed;
+    // Four billion records; as many as the bound allows, in no bytes.
+    assert_eq!(
+        refused(&[1, 0, 0xff, 0xff, 0xff, 0xff]),
+        malformed(CursorError::Count { found: u32::MAX.into(), max: limits::METADATA_RECORDS_MAX as u64 })
+    );
+    let count = u32::try_from(limits::METADATA_RECORDS_MAX).unwrap().to_le_bytes();
+    assert_eq!(
+        refused(&[&[1, 0], &count[..]].concat()),
+        malformed(CursorError::Truncated { needed: 180_000, available: 0 })
+    );
+    // Partitions, configs and texts likewise.
+    let record = |tag: u8, rest: &[u8]| [&[1, 0, 1, 0, 0, 0, tag], &[0; 16][..], rest].concat();
+    assert_eq!(
+        refused(&record(6, &[0x11, 0x27, 0, 0])),
+        malformed(CursorError::Count { found: 10_001, max: 10_000 })
+    );
+    assert_eq!(
+        refused(&record(6, &[0x10, 0x27, 0, 0])),
+        malformed(CursorError::Truncated { needed: 90_000, available: 0 })
+    );
+    assert_eq!(refused(&record(5, &[65, 0, 0, 0])), malformed(CursorError::Count { found: 65, max: 64 }));
+    assert_eq!(
+        refused(&record(1, &[0xff, 0xff])),
+        malformed(CursorError::Count { found: 65_535, max: limits::TEXT_BYTES_MAX as u64 })
+    );
+    assert_eq!(refused(&record(1, &[2, 0, 0xc3, 0x28, 0, 0, 0, 0])), malformed(CursorError::Text));
+}
+
+#[test]
+fn malformed_metadata_is_refused() {
+    let refused = |bytes: &[u8]| payload::decode_metadata(bytes).unwrap_err();
+    assert_eq!(refused(&[9, 0, 0, 0, 0, 0]), PayloadError::Version { found: 9 });
+    assert_eq!(refused(&[1, 0, 1, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0, 0]), PayloadError::Tag { found: 99 });
+    let configs = |names: &[u8]| {
+        let entries: Vec<u8> = names.iter().flat_map(|name| [1, 0, *name, 0, 0]).collect();
+        [&[1, 0, 1, 0, 0, 0, 5], &[0; 16][..], &[2, 0, 0, 0], &entries].concat()
+    };
+    assert!(payload::decode_metadata(&configs(b"ab")).is_ok());
+    assert_eq!(refused(&configs(b"ba")), PayloadError::Order { what: "config names" });
+    assert_eq!(refused(&configs(b"aa")), PayloadError::Order { what: "config names" });
+}
+
+#[test]
+fn metadata_over_its_bounds_has_no_encoding() {
+    let partition = PartitionRecord { group: GroupId(1), replicas: vec![NodeId(1)] };
+    let added = |partitions| [MetadataRecord::PartitionsAdded { id: TopicId(1), partitions }];
+    let refused = |records: &[MetadataRecord]| payload::encode_metadata(records).unwrap_err();
+    assert_eq!(
+        refused(&added(vec![partition; 10_001])),
+        PayloadError::Limit { what: "partitions", found: 10_001, max: 10_000 }
+    );
+    let replicas = vec![NodeId(1); 17];
+    assert_eq!(
+        refused(&added(vec![PartitionRecord { group: GroupId(1), replicas }])),
+        PayloadError::Limit { what: "replicas", found: 17, max: 16 }
+    );
+    let name = "n".repeat(250);
+    let topic =
+        MetadataRecord::TopicCreated { id: TopicId(1), name, partitions: Vec::new(), configs: [].into() };
+    assert_eq!(refused(&[topic]), PayloadError::Limit { what: "topic name", found: 250, max: 249 });
+    let whole = added(vec![PartitionRecord { group: GroupId(1), replicas: vec![NodeId(1); 16] }; 10_000]);
+    let bytes = whole.iter().cycle().take(30).cloned().collect::<Vec<_>>();
+    assert!(matches!(refused(&bytes), PayloadError::Limit { what: "bytes of metadata", .. }));
+}
+
+#[test]
+fn entry_headers_out_of_range_are_refused_by_name() {
+    let altered = |at: usize, with: &[u8]| {
+        let mut bytes = noop(3, 4);
+        bytes[at..at + with.len()].copy_from_slice(with);
+        EntryHeader::verify(&seal(bytes)).unwrap_err()
+    };
+    assert_eq!(EntryHeader::decode(&[0; HEADER_BYTES]), Err(EntryError::Empty));
+    assert_eq!(EntryHeader::decode(&[1; 47]), Err(EntryError::Truncated { needed: 48, available: 47 }));
+    assert_eq!(altered(4, &[0x53]), EntryError::Magic { found: 0x4c53 });
+    assert_eq!(altered(6, &[2]), EntryError::Version { found: 2 });
+    assert_eq!(altered(7, &[0]), EntryError::Kind { found: 0 });
+    assert_eq!(altered(7, &[5]), EntryError::Kind { found: 5 });
+    assert_eq!(altered(8, &[0]), EntryError::Id { found: EntryId::new(Term(0), Index(4)) });
+    let late = EntryId::new(Term(limits::TERM_MAX + 1), Index(4));
+    assert_eq!(altered(8, &late.term.0.to_le_bytes()), EntryError::Id { found: late });
+    assert_eq!(altered(16, &[0]), EntryError::Id { found: EntryId::new(Term(3), Index(0)) });
+    assert_eq!(altered(32, &[1]), EntryError::RecordCount { kind: EntryKind::NoOp, found: 1 });
+    assert_eq!(altered(36, &[1]), EntryError::Truncated { needed: 49, available: 48 });
+    assert_eq!(altered(36, &[0xff; 4]), EntryError::PayloadTooLarge { found: u32::MAX });
+    let mut data = noop(3, 4);
+    data[7] = 2;
+    let kind = EntryKind::Data;
+    assert_eq!(EntryHeader::verify(&seal(data)), Err(EntryError::RecordCount { kind, found: 0 }));
+}
+
+#[test]
+fn a_run_is_refused_as_a_whole() {
+    let good = [noop(1, 1), noop(1, 2)].concat();
+    assert_eq!(entry::decode_run(&good.clone().into()).unwrap().len(), 2);
+    assert_eq!(entry::decode_run(&Bytes::new()), Ok(Vec::new()));
+    let mut zeros = good.clone();
+    zeros.extend([0; 48]);
+    assert_eq!(entry::decode_run(&zeros.into()), Err(EntryError::Empty));
+    let mut cut = good;
+    cut.truncate(60);
+    assert_eq!(entry::decode_run(&cut.into()), Err(EntryError::Truncated { needed: 48, available: 12 }));
+}
+
+#[test]
+fn a_payload_that_does_not_fit_its_header_is_refused() {
+    let header = |kind, record_count, payload: &[u8]| EntryHeader {
+        group: GroupId(1),
+        id: EntryId::new(Term(2), Index(3)),
+        kind,
+        base_offset: Offset(0),
+        record_count,
+        payload_bytes: u32::try_from(payload.len()).unwrap(),
+    };
+    let refused = |header: EntryHeader, payload: &[u8]| {
+        let run = [&header.encode(&[payload])[..], payload].concat();
+        entry::decode_run(&run.into()).unwrap_err()
+    };
+    let kind = EntryKind::NoOp;
+    let reason = PayloadError::Malformed(CursorError::Trailing { bytes: 2 });
+    assert_eq!(refused(header(kind, 0, b"hi"), b"hi"), EntryError::Payload { kind, reason });
+    let kind = EntryKind::Membership;
+    let reason = PayloadError::Version { found: 0x6968 };
+    assert_eq!(refused(header(kind, 0, b"hi"), b"hi"), EntryError::Payload { kind, reason });
+    assert!(matches!(refused(header(EntryKind::Data, 1, b"hi"), b"hi"), EntryError::Batch(_)));
+}
