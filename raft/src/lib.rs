@@ -10,10 +10,28 @@
 //! Nothing has to be waited for: whatever must follow a disk write is withheld here until the matching
 //! [`Input::LogDurable`] or [`Input::HardStateDurable`] has come.
 //!
-//! In reading order: [`types`] (inputs, outputs, messages), then the rest.
+//! In reading order: [`types`] (inputs, outputs, messages), [`config`], `raft` (state, the way in, the clock),
+//! `election`, `leader` with `progress` and `quorum`, `follower`, `transfer`, `log` with `term_map`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod config;
+pub mod limits;
 pub mod types;
+
+mod chance;
+mod election;
+mod follower;
+mod leader;
+mod log;
+mod progress;
+mod quorum;
+mod raft;
+mod term_map;
+mod transfer;
+
+pub use config::Config;
+pub use leader::PeerView;
+pub use raft::Raft;

@@ -39,6 +39,10 @@ pub enum Input<'a> {
     },
     /// The log is on stable storage through this entry, as the log sees itself now (storage maps a finished sync's
     /// position to it). An id that the term map does not hold any more is ignored.
+    ///
+    /// It must be mapped after every output so far was carried out, and stepped before any input that came later:
+    /// 1. (1, 8) is durable, and mapped, but its completion waits in a queue; 2. a leader of term 2 has it replaced;
+    /// 3. a leader of term 3 brings (1, 8) back, as new bytes; 4. the completion is stepped, and vouches for them.
     LogDurable {
         /// The last durable entry.
         last: EntryId,
@@ -127,7 +131,8 @@ pub enum Output {
         from: Index,
     },
     /// Throw the whole log away and begin anew at `start`: everything before it was committed and then trimmed
-    /// by the leader.
+    /// by the leader. Once that is durable, answer [`Input::LogDurable`] with `start.previous`, or with a later entry
+    /// that is durable too.
     Reset {
         /// Where the new log starts.
         start: LogStart,
@@ -317,6 +322,8 @@ pub enum ProposeError {
     },
     /// Too many bytes or entries wait for a majority.
     Busy,
+    /// The proposed membership has other voters than the one in force: that needs joint consensus.
+    VotersDiffer,
 }
 
 /// What cannot happen unless there is a bug, or a peer or disk lies.

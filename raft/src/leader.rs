@@ -1,0 +1,519 @@
+//! Leading: proposals, replication, commit, and giving it up (Raft §5.3, §5.4.2; thesis §6.2 "check-quorum").
+
+use crate::config::Config;
+use crate::follower::Following;
+use crate::limits;
+use crate::log::LogView;
+use crate::progress::{Carry, Notice, Phase, Progress, Sent};
+use crate::quorum;
+use crate::raft::{Raft, State};
+use crate::transfer::HandOver;
+use crate::types::{AckWanted, Alarm, AppendResult, Entry, Message, Output, ProposeError, ReplicateOutcome};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use raftline_proto::entry::HEADER_BYTES;
+use raftline_proto::ids::{EntryId, Index, Membership, NodeId, Term};
+use raftline_proto::time::Monotonic;
+
+/// What a leader knows, in its term.
+#[derive(Debug)]
+pub(crate) struct Leading {
+    /// The other replicas, sorted by node.
+    peers: Vec<Progress>,
+    /// Sizes of the entries `[uncommitted_from, last]`, proposed in this term.
+    uncommitted: VecDeque<u64>,
+    uncommitted_from: Index,
+    uncommitted_bytes: u64,
+    /// A majority holds entries through here at least in memory.
+    received: Index,
+    /// A hand-over under way.
+    pub(crate) hand_over: Option<HandOver>,
+    /// By when the live voters must be a majority, if they are not yet: it was elected by nodes that are not known to
+    /// be up here.
+    quorum_by: Option<Monotonic>,
+}
+
+/// Whether the live voters are a majority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quorum {
+    /// They are, or there is still time.
+    Held,
+    /// They are not.
+    Lost,
+}
+
+impl Leading {
+    /// What is known of all peers.
+    pub(crate) fn peers(&self) -> &[Progress] {
+        &self.peers
+    }
+
+    /// What is known of one peer.
+    pub(crate) fn progress(&self, node: NodeId) -> Option<&Progress> {
+        self.peers.iter().find(|progress| progress.node == node)
+    }
+
+    fn progress_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
+        self.peers.iter_mut().find(|progress| progress.node == node)
+    }
+
+    /// Follows a change of the membership: new peers are probed from the log's end.
+    pub(crate) fn adopt(&mut self, membership: &Membership, own: NodeId, log: &LogView, up: &[NodeId]) {
+        self.peers.retain(|progress| membership.contains(progress.node));
+        for node in membership.all().filter(|node| *node != own) {
+            if self.progress(node).is_none() {
+                let alive = up.binary_search(&node).is_ok();
+                self.peers.push(Progress::new(node, alive, log.last().index.next()));
+            }
+        }
+        self.peers.sort_unstable_by_key(|progress| progress.node);
+    }
+
+    /// The earliest time at which something is to be done.
+    pub(crate) fn deadline(&self) -> Option<Monotonic> {
+        let peers = self.peers.iter().filter_map(Progress::deadline);
+        let hand_over = self.hand_over.map(|hand_over| hand_over.deadline);
+        peers.chain(hand_over).chain(self.quorum_by).min()
+    }
+
+    /// Somebody doubts that we lead: everyone is to hear from us, and first of all the doubter, be its node up or not.
+    pub(crate) fn show_itself(&mut self, doubter: NodeId) {
+        for progress in &mut self.peers {
+            if progress.alive || progress.node == doubter {
+                progress.notice = Notice::Due;
+            }
+        }
+    }
+
+    /// A peer's node answers, or is another process now.
+    pub(crate) fn peer_up(&mut self, now: Monotonic, node: NodeId, start: Index, config: &Config) {
+        if let Some(progress) = self.progress_mut(node) {
+            progress.alive = true;
+            progress.reset(now, start, config);
+        }
+    }
+
+    /// A peer's node is down.
+    pub(crate) fn peer_down(
+        &mut self,
+        now: Monotonic,
+        node: NodeId,
+        membership: &Membership,
+        own: NodeId,
+        config: &Config,
+    ) -> Quorum {
+        if let Some(progress) = self.progress_mut(node) {
+            progress.pause();
+        }
+        if self.hand_over.is_some_and(|hand_over| hand_over.to == node) {
+            self.hand_over = None;
+        }
+        match self.quorum_by {
+            // It is being waited for anyway.
+            Some(_) => Quorum::Held,
+            None => self.count_alive(now, membership, own, config),
+        }
+    }
+
+    /// Waits for a live majority, or stops waiting.
+    pub(crate) fn check_quorum(
+        &mut self,
+        now: Monotonic,
+        membership: &Membership,
+        own: NodeId,
+        config: &Config,
+    ) {
+        match self.count_alive(now, membership, own, config) {
+            Quorum::Held => self.quorum_by = None,
+            Quorum::Lost => {
+                self.quorum_by.get_or_insert(now + config.election_timeout_max);
+            }
+        }
+    }
+
+    /// Whether a majority of voters has a live node and answers what it is asked.
+    fn count_alive(&self, now: Monotonic, membership: &Membership, own: NodeId, config: &Config) -> Quorum {
+        let silence = config.election_timeout_max * limits::SILENCE_TIMEOUTS;
+        let answers = |progress: &Progress| progress.alive && !progress.is_silent(now, silence);
+        let held = quorum::is_majority(membership, |voter| {
+            voter == own || self.progress(voter).is_some_and(answers)
+        });
+        if held { Quorum::Held } else { Quorum::Lost }
+    }
+
+    /// The log begins later now: what comes before cannot be sent any more.
+    pub(crate) fn trimmed(&mut self, start: Index, now: Monotonic, config: &Config) {
+        for progress in &mut self.peers {
+            if progress.next <= start {
+                progress.probe(start.next(), Phase::Probe { carry: Carry::Nothing, sent: Sent::No });
+                progress.rearm(true, Index::ZERO, Index::ZERO, now, config);
+            }
+        }
+    }
+
+    fn note_proposed(&mut self, entry_bytes: u64) {
+        self.uncommitted.push_back(entry_bytes);
+        self.uncommitted_bytes += entry_bytes;
+    }
+
+    fn note_committed(&mut self, through: Index) {
+        while self.uncommitted_from <= through {
+            let Some(bytes) = self.uncommitted.pop_front() else { break };
+            self.uncommitted_bytes -= bytes;
+            self.uncommitted_from += 1;
+        }
+    }
+
+    fn has_room(&self, entry_bytes: u64, config: &Config) -> bool {
+        let alone = self.uncommitted.is_empty();
+        let bytes = self.uncommitted_bytes.saturating_add(entry_bytes);
+        alone
+            || (bytes <= config.uncommitted_bytes_max
+                && self.uncommitted.len() < config.uncommitted_entries_max)
+    }
+}
+
+impl Raft {
+    /// Appends an entry as the leader; [`Output::Append`] names it. It leaves with the next [`Self::flush`].
+    ///
+    /// A proposed membership must have the voters in force: changing them needs joint consensus.
+    ///
+    /// # Errors
+    /// If this replica does not lead, is handing over, or has too much waiting.
+    pub fn propose(
+        &mut self,
+        now: Monotonic,
+        entry_bytes: u64,
+        membership: Option<Membership>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<EntryId, ProposeError> {
+        let State::Leader(leading) = &self.state else {
+            return Err(ProposeError::NotLeader { leader: self.leader });
+        };
+        if let Some(hand_over) = leading.hand_over {
+            return Err(ProposeError::Transferring { to: hand_over.to });
+        }
+        if membership.as_ref().is_some_and(|membership| membership.voters != self.membership().voters) {
+            return Err(ProposeError::VotersDiffer);
+        }
+        if !leading.has_room(entry_bytes, &self.config) {
+            return Err(ProposeError::Busy);
+        }
+        Ok(self.append_own(now, entry_bytes, membership, outputs))
+    }
+
+    fn append_own(
+        &mut self,
+        now: Monotonic,
+        entry_bytes: u64,
+        membership: Option<Membership>,
+        outputs: &mut Vec<Output>,
+    ) -> EntryId {
+        let id = EntryId::new(self.hard_state.term, self.log.last().index.next());
+        let entry = Entry { id, entry_bytes, membership };
+        let membership_changed = self.log.push(&entry);
+        outputs.push(Output::Append(entry));
+        if let State::Leader(leading) = &mut self.state {
+            leading.note_proposed(entry_bytes);
+        }
+        if membership_changed {
+            self.membership_changed(now, outputs);
+        }
+        id
+    }
+
+    /// Won: leads the current term.
+    pub(crate) fn lead(&mut self, now: Monotonic, outputs: &mut Vec<Output>) {
+        assert!(matches!(self.state, State::Candidate(_)), "only a candidate wins");
+        assert!(self.is_saved(), "a candidate wins after its own vote is durable");
+        let own = self.config.node;
+        let first = self.log.last().index.next();
+        let mut leading = Leading {
+            peers: Vec::new(),
+            uncommitted: VecDeque::new(),
+            uncommitted_from: first,
+            uncommitted_bytes: 0,
+            received: self.commit,
+            hand_over: None,
+            quorum_by: None,
+        };
+        let up = self.others().into_iter().filter(|node| self.is_up(*node)).collect::<Vec<_>>();
+        leading.adopt(self.log.membership(), own, &self.log, &up);
+        leading.check_quorum(now, self.log.membership(), own, &self.config);
+        self.state = State::Leader(leading);
+        self.leader = Some(own);
+        self.term_leader = Some(own);
+        self.election = None;
+        self.announce(outputs);
+        // An entry of the own term has to be committed before anything older counts as committed (§5.4.2). The very
+        // first one records the membership that the group began with.
+        let from_the_start = self.log.start().previous == EntryId::ZERO;
+        let membership =
+            (from_the_start && !self.log.has_membership_entry()).then(|| self.membership().clone());
+        let entry_bytes = HEADER_BYTES as u64;
+        self.append_own(now, entry_bytes, membership, outputs);
+    }
+
+    /// Leads no more, in the same term, and says so: the followers have no timer.
+    pub(crate) fn step_down(&mut self, now: Monotonic, outputs: &mut Vec<Output>) {
+        assert!(matches!(self.state, State::Leader(_)), "only a leader steps down");
+        self.state = State::Follower(Following::new(self.commit));
+        self.leader = None;
+        self.arm_election(now);
+        self.announce(outputs);
+        let term = self.hard_state.term;
+        for to in self.others() {
+            outputs.push(Output::Send { to, message: Message::SteppedDown { term } });
+        }
+    }
+
+    /// Gives leadership up at once, to nobody in particular: something else than the log failed here.
+    /// Without effect on a replica that does not lead.
+    pub fn resign(&mut self, now: Monotonic, outputs: &mut Vec<Output>) {
+        if matches!(self.state, State::Leader(_)) {
+            self.step_down(now, outputs);
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick_leader(&mut self, now: Monotonic, outputs: &mut Vec<Output>) {
+        let start = self.log.start().previous.index;
+        let own = self.config.node;
+        let State::Leader(leading) = &mut self.state else { return };
+        for progress in &mut leading.peers {
+            progress.due(now, start, &self.config);
+        }
+        if leading.hand_over.is_some_and(|hand_over| hand_over.deadline <= now) {
+            // It did not take over: this replica goes on leading.
+            leading.hand_over = None;
+        }
+        let membership = self.log.membership();
+        let lost = match leading.quorum_by {
+            Some(by) if now < by => false,
+            Some(_) | None => leading.count_alive(now, membership, own, &self.config) == Quorum::Lost,
+        };
+        if lost {
+            self.step_down(now, outputs);
+        }
+    }
+
+    /// A follower's answer.
+    pub(crate) fn on_append_reply(
+        &mut self,
+        now: Monotonic,
+        from: NodeId,
+        term: Term,
+        result: AppendResult,
+        outputs: &mut Vec<Output>,
+    ) {
+        if term > self.hard_state.term {
+            // A member passed our term. Ignoring it would lock it out: it takes no append of ours.
+            if self.membership().contains(from) {
+                self.become_follower(now, term, None, outputs);
+            }
+            return;
+        }
+        if term < self.hard_state.term {
+            // What it held then it may have replaced since.
+            return;
+        }
+        let State::Leader(leading) = &mut self.state else {
+            // Only this replica can have led this term, and it does not any more: it said so, and was not heard.
+            let message = Message::SteppedDown { term };
+            outputs.push(Output::Send { to: from, message });
+            return;
+        };
+        let Some(progress) = leading.progress_mut(from) else { return };
+        progress.heard();
+        match result {
+            AppendResult::Matched { durable, received, commit } => {
+                let last = self.log.last().index;
+                let claimed = received.max(durable);
+                if claimed > last {
+                    outputs.push(Output::Alarm(Alarm::MatchPastEnd { node: from, claimed, last }));
+                    return;
+                }
+                let start = self.log.start().previous.index;
+                let moved = progress.acknowledged(durable, claimed, commit, start);
+                progress.rearm(moved, last, self.commit, now, &self.config);
+                self.advance_leader_commit(outputs);
+                self.advance_transfer(outputs);
+            }
+            AppendResult::Rejected { previous, hint } => self.on_rejected(now, from, previous, hint, outputs),
+        }
+    }
+
+    /// A follower's log does not hold `previous`: goes back to where the logs may agree.
+    fn on_rejected(
+        &mut self,
+        now: Monotonic,
+        from: NodeId,
+        previous: Index,
+        hint: EntryId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let start = self.log.start();
+        let term = self.hard_state.term;
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress_mut(from) else { return };
+        if !progress.rejects_fresh(previous) {
+            return;
+        }
+        // Above the hint nothing agrees; nor does an entry of ours whose term is later than the hint's, as the
+        // follower's log up to the hint has no such term. So each round trip passes at least one whole term.
+        let below = Index(previous.get() - 1);
+        match self.log.floor(hint.index.min(below), hint.term) {
+            Some(floor) => {
+                let next = floor.index.max(progress.matched).next();
+                progress.probe(next, Phase::Probe { carry: Carry::Entries, sent: Sent::No });
+            }
+            None => {
+                // Where the logs agree, ours was trimmed. Everything before our start is committed, so the follower
+                // can begin there.
+                let next = start.previous.index.max(progress.matched).next();
+                progress.probe(next, Phase::Probe { carry: Carry::Nothing, sent: Sent::Yes });
+                let message = Message::Reset { term, start, commit: self.commit };
+                outputs.push(Output::Send { to: from, message });
+            }
+        }
+        progress.rearm(true, self.log.last().index, self.commit, now, &self.config);
+    }
+
+    /// Moves the commit index to what a majority of voters has on stable storage (Raft figure 2, leaders, last rule).
+    pub(crate) fn advance_leader_commit(&mut self, outputs: &mut Vec<Output>) {
+        let own = self.config.node;
+        let membership = self.log.membership();
+        let State::Leader(leading) = &mut self.state else { return };
+        // The leader counts itself by what is durable, like any other:
+        // 1. it counts its entry 7, not synced, and B's; 2. it tells the client; 3. it crashes, and so does B;
+        // 4. it comes back without 7, is elected with C: the acknowledged entry is gone.
+        let durable = quorum::majority_reached(membership, |voter| {
+            if voter == own { self.log.durable() } else { leading.matched(voter) }
+        });
+        let received = quorum::majority_reached(membership, |voter| {
+            if voter == own { self.log.last().index } else { leading.received(voter) }
+        });
+        // Only entries of the own term count; older ones are committed with them (Raft figure 8):
+        // 1. (2, 2) is on S1 and S2; S5 leads term 3 and has (3, 2) of its own; 2. S1 leads term 4 and brings (2, 2) to
+        // S3: a majority has it; 3. S1 crashes; S5 wins with its later last term, and replaces (2, 2) everywhere.
+        let in_term = |index: Index| self.log.id_at(index).is_some_and(|id| id.term == self.hard_state.term);
+        let commit = if durable > self.commit && in_term(durable) { durable } else { self.commit };
+        let received = if in_term(received) { received.max(commit) } else { commit };
+        let news = received > leading.received.max(commit);
+        leading.received = leading.received.max(received);
+        leading.note_committed(commit);
+        self.advance_commit(commit, outputs);
+        if news {
+            outputs.push(Output::Received { through: received });
+        }
+    }
+
+    /// A majority holds entries through here at least in memory, as a leader knows; elsewhere the commit index.
+    #[must_use]
+    pub fn received(&self) -> Index {
+        match &self.state {
+            State::Leader(leading) => leading.received.max(self.commit),
+            State::Follower(_) | State::PreCandidate(_) | State::Candidate(_) => self.commit,
+        }
+    }
+
+    /// What a leader knows of its peers, sorted by node; empty elsewhere.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
+        let peers = match &self.state {
+            State::Leader(leading) => leading.peers(),
+            State::Follower(_) | State::PreCandidate(_) | State::Candidate(_) => &[],
+        };
+        peers.iter().map(|progress| PeerView {
+            node: progress.node,
+            alive: progress.alive,
+            matched: progress.matched,
+            received: progress.received,
+            next: progress.next,
+            commit: progress.commit,
+            in_flight_bytes: progress.in_flight_bytes(),
+            streaming: progress.phase == Phase::Stream,
+        })
+    }
+
+    /// An order was carried out.
+    pub(crate) fn on_replicated(
+        &mut self,
+        now: Monotonic,
+        to: NodeId,
+        term: Term,
+        (from, up_to): (Index, Index),
+        bytes: u64,
+        outcome: ReplicateOutcome,
+    ) {
+        if term != self.hard_state.term {
+            return;
+        }
+        assert!(from <= up_to && up_to <= self.log.last().index.next(), "more left than there is: {up_to}");
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress_mut(to) else { return };
+        match outcome {
+            ReplicateOutcome::Sent => progress.ordered_sent(from, up_to, bytes, now, &self.config),
+            ReplicateOutcome::Busy => progress.ordered_busy(now, &self.config),
+            ReplicateOutcome::Trimmed => progress.ordered_trimmed(now, &self.config),
+        }
+    }
+
+    /// Orders what is to be sent to each peer.
+    pub(crate) fn flush_leader(&mut self, outputs: &mut Vec<Output>) {
+        let (term, ack_wanted) = (self.hard_state.term, self.ack_wanted);
+        let last = self.log.last().index;
+        let State::Leader(leading) = &mut self.state else { return };
+        for progress in &mut leading.peers {
+            let Some(order) = progress.order(last, self.commit, &self.config) else { continue };
+            let before = Index(order.from.get() - 1);
+            let previous =
+                self.log.id_at(before).expect("the next entry to send is in the log or follows it");
+            let ack = match progress.phase {
+                // The pipeline opens with the answer: it should not wait for a sync.
+                Phase::Probe { .. } => AckWanted::Memory,
+                Phase::Stream => ack_wanted,
+            };
+            outputs.push(Output::Replicate {
+                to: progress.node,
+                term,
+                previous,
+                from: order.from,
+                up_to: order.up_to,
+                bytes_max: order.bytes_max,
+                commit: order.commit,
+                ack,
+            });
+        }
+    }
+}
+
+impl Leading {
+    fn matched(&self, node: NodeId) -> Index {
+        self.progress(node).map_or(Index::ZERO, |progress| progress.matched)
+    }
+
+    fn received(&self, node: NodeId) -> Index {
+        self.progress(node).map_or(Index::ZERO, |progress| progress.received)
+    }
+}
+
+/// What a leader knows of one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// Which peer.
+    pub node: NodeId,
+    /// Whether its node answers.
+    pub alive: bool,
+    /// Known durable there through this entry.
+    pub matched: Index,
+    /// Known to be held there at least in memory.
+    pub received: Index,
+    /// The next entry to send.
+    pub next: Index,
+    /// The commit index that it last told.
+    pub commit: Index,
+    /// Bytes sent and not acknowledged.
+    pub in_flight_bytes: u64,
+    /// Whether entries are sent ahead of acknowledgements; if not, where its log agrees is being found out.
+    pub streaming: bool,
+}
