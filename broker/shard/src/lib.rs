@@ -16,5 +16,26 @@
 extern crate alloc;
 
 pub mod config;
+pub mod coordinator;
 pub mod image;
+pub mod limits;
+pub mod shard;
 pub mod types;
+
+mod carry;
+mod drain;
+mod fetch;
+mod group;
+mod liveness;
+mod parking;
+mod partition;
+mod produce;
+mod producers;
+mod reconcile;
+mod requests;
+mod retention;
+mod tail;
+mod timers;
+
+pub use config::ShardConfig;
+pub use shard::Shard;

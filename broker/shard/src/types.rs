@@ -795,6 +795,13 @@ pub enum ShardAlarm {
         /// What it carries.
         found: Offset,
     },
+    /// A committed metadata record that cannot apply. Every replica skips it alike.
+    RecordIgnored {
+        /// The entry that carries it.
+        entry: EntryId,
+        /// Why.
+        reason: &'static str,
+    },
     /// An answer for a group, request or term that nothing asked for.
     Unexpected(&'static str),
 }

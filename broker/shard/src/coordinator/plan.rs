@@ -1,0 +1,194 @@
+//! What a command to the coordinator would change: pure, and may refuse. Runs on the leader against the image as it
+//! will be once everything proposed is committed.
+
+use super::configs::check_config;
+use super::names::check_topic_name;
+use super::placement::place;
+use crate::config::TopicDefaults;
+use crate::image::{MetadataImage, TopicImage};
+use crate::types::{CoordinatorCommand, CoordinatorError, CoordinatorReply};
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use raftline_proto::ids::{Incarnation, NodeId, ProducerId, TopicId};
+use raftline_proto::limits;
+use raftline_proto::metadata::{BrokerRecord, MetadataRecord};
+
+/// What a plan may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The cluster with all that is proposed.
+    pub image: &'a MetadataImage,
+    /// The nodes that answer, this one among them.
+    pub alive: &'a BTreeSet<NodeId>,
+    /// What a topic gets where its creator does not say.
+    pub defaults: TopicDefaults,
+}
+
+/// Records to propose as one entry, perhaps none, and what to answer once they are committed.
+pub type Plan = Result<(Vec<MetadataRecord>, CoordinatorReply), CoordinatorError>;
+
+/// Says what `command` would change.
+///
+/// # Errors
+/// The refusal, which changes nothing.
+pub fn plan(situation: Situation<'_>, command: &CoordinatorCommand) -> Plan {
+    let image = situation.image;
+    match command {
+        CoordinatorCommand::RegisterBroker { node, incarnation, grpc_address } => {
+            register_broker(image, *node, *incarnation, grpc_address)
+        }
+        CoordinatorCommand::CreateTopic { id, name, partitions, replication, configs } => {
+            let counts = (*partitions, *replication);
+            create_topic(situation, *id, name, counts, configs)
+        }
+        CoordinatorCommand::DeleteTopic { name } => {
+            let topic = find_topic(image, name)?;
+            Ok((vec![MetadataRecord::TopicDeleted { id: topic.id }], CoordinatorReply::Done))
+        }
+        CoordinatorCommand::AlterTopic { name, configs } => alter_topic(image, name, configs),
+        CoordinatorCommand::AddPartitions { name, total } => add_partitions(situation, name, *total),
+        CoordinatorCommand::AllocateProducerId => {
+            let id = image.next_producer;
+            let next = ProducerId(id.get() + 1);
+            Ok((vec![MetadataRecord::ProducerIds { next }], CoordinatorReply::ProducerId(id)))
+        }
+    }
+}
+
+fn register_broker(
+    image: &MetadataImage,
+    node: NodeId,
+    incarnation: Incarnation,
+    grpc_address: &str,
+) -> Plan {
+    at_most("bytes of a broker's address", grpc_address.len(), limits::TEXT_BYTES_MAX)?;
+    let broker = BrokerRecord { node, incarnation, grpc_address: grpc_address.to_owned() };
+    match image.brokers.get(&node) {
+        Some(known) if known.incarnation != incarnation => {
+            Err(CoordinatorError::IncarnationMismatch { node, known: known.incarnation, found: incarnation })
+        }
+        Some(known) if *known == broker => Ok((Vec::new(), CoordinatorReply::Done)),
+        Some(_) => Ok((vec![MetadataRecord::Broker(broker)], CoordinatorReply::Done)),
+        None => {
+            at_most("brokers of the cluster", image.brokers.len() + 1, limits::BROKERS_MAX)?;
+            Ok((vec![MetadataRecord::Broker(broker)], CoordinatorReply::Done))
+        }
+    }
+}
+
+fn create_topic(
+    situation: Situation<'_>,
+    id: TopicId,
+    name: &str,
+    (partitions, replication): (Option<u32>, Option<u32>),
+    configs: &BTreeMap<String, String>,
+) -> Plan {
+    let Situation { image, alive, defaults } = situation;
+    check_topic_name(name)
+        .map_err(|reason| CoordinatorError::InvalidTopicName { name: name.to_owned(), reason })?;
+    if let Some(topic) = image.topic_ids.get(name).and_then(|id| image.topics.get(id)) {
+        if topic.id == id {
+            // A retry of the very request that made it: the first answer was lost.
+            return Ok((Vec::new(), created(id, topic.partitions.len())));
+        }
+        return Err(CoordinatorError::TopicExists { name: name.to_owned() });
+    }
+    if image.topics.contains_key(&id) {
+        return Err(CoordinatorError::TopicExists { name: name.to_owned() });
+    }
+    let count = partitions.unwrap_or(defaults.partitions);
+    if count == 0 || count > limits::PARTITIONS_MAX {
+        return Err(CoordinatorError::InvalidPartitions {
+            asked: count,
+            min: 1,
+            max: limits::PARTITIONS_MAX,
+        });
+    }
+    let replication = check_replication(image, replication.unwrap_or(defaults.replication))?;
+    check_configs(configs.iter())?;
+    let partitions = place(image, alive, count, replication);
+    let record =
+        MetadataRecord::TopicCreated { id, name: name.to_owned(), partitions, configs: configs.clone() };
+    Ok((vec![record], CoordinatorReply::TopicCreated { id, partitions: count }))
+}
+
+fn alter_topic(image: &MetadataImage, name: &str, changes: &BTreeMap<String, Option<String>>) -> Plan {
+    let topic = find_topic(image, name)?;
+    check_configs(changes.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))))?;
+    let mut configs = topic.configs.clone();
+    for (name, value) in changes {
+        match value {
+            Some(value) => {
+                configs.insert(name.clone(), value.clone());
+            }
+            None => {
+                configs.remove(name);
+            }
+        }
+    }
+    at_most("configs of a topic", configs.len(), limits::TOPIC_CONFIGS_MAX)?;
+    if configs == topic.configs {
+        return Ok((Vec::new(), CoordinatorReply::Done));
+    }
+    Ok((vec![MetadataRecord::TopicConfigured { id: topic.id, configs }], CoordinatorReply::Done))
+}
+
+fn add_partitions(situation: Situation<'_>, name: &str, total: u32) -> Plan {
+    let Situation { image, alive, .. } = situation;
+    let topic = find_topic(image, name)?;
+    let now = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+    if total == now {
+        return Ok((Vec::new(), CoordinatorReply::Done));
+    }
+    if total < now || total > limits::PARTITIONS_MAX {
+        let (min, max) = (now, limits::PARTITIONS_MAX);
+        return Err(CoordinatorError::InvalidPartitions { asked: total, min, max });
+    }
+    let replication = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+    let partitions = place(image, alive, total - now, replication);
+    Ok((vec![MetadataRecord::PartitionsAdded { id: topic.id, partitions }], CoordinatorReply::Done))
+}
+
+fn find_topic<'a>(image: &'a MetadataImage, name: &str) -> Result<&'a Arc<TopicImage>, CoordinatorError> {
+    let topic = image.topic_ids.get(name).and_then(|id| image.topics.get(id));
+    topic.ok_or_else(|| CoordinatorError::UnknownTopic { name: name.to_owned() })
+}
+
+fn check_replication(image: &MetadataImage, asked: u32) -> Result<usize, CoordinatorError> {
+    let brokers = image.brokers.len().min(limits::VOTERS_MAX);
+    match usize::try_from(asked) {
+        Ok(replication) if (1..=brokers).contains(&replication) => Ok(replication),
+        Ok(_) | Err(_) => {
+            let brokers = u32::try_from(brokers).unwrap_or(u32::MAX);
+            Err(CoordinatorError::InvalidReplication { asked, brokers })
+        }
+    }
+}
+
+fn check_configs<'a>(
+    configs: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Result<(), CoordinatorError> {
+    for (name, value) in configs {
+        check_config(name, value).map_err(|reason| CoordinatorError::InvalidConfig {
+            name: name.clone(),
+            value: value.clone(),
+            reason,
+        })?;
+    }
+    Ok(())
+}
+
+fn at_most(what: &'static str, asked: usize, max: usize) -> Result<(), CoordinatorError> {
+    if asked > max {
+        return Err(CoordinatorError::LimitExceeded { what, asked: asked as u64, max: max as u64 });
+    }
+    Ok(())
+}
+
+fn created(id: TopicId, partitions: usize) -> CoordinatorReply {
+    CoordinatorReply::TopicCreated { id, partitions: u32::try_from(partitions).unwrap_or(u32::MAX) }
+}

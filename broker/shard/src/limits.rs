@@ -1,0 +1,31 @@
+//! The bounds of a shard's own queues and tables. Whatever would pass one is refused as busy, or makes room by a
+//! rule that every replica follows alike.
+
+/// Produces that wait for their acknowledgement, per partition.
+pub const PARKED_PRODUCES_MAX: usize = 16_384;
+
+/// Entries that are appended and not yet committed, per group led here.
+pub const PENDING_ENTRIES_MAX: usize = 16_384;
+
+/// Fetches that wait for records, per partition.
+pub const PARKED_FETCHES_MAX: usize = 4_096;
+
+/// Coordinator commands that wait for their commit.
+pub const PARKED_COMMANDS_MAX: usize = 1_024;
+
+/// Idempotent producers remembered per partition. The one whose last committed batch is oldest in the log makes room:
+/// the log alone decides, so every replica forgets the same one.
+pub const PRODUCERS_MAX: usize = 2_048;
+
+/// Batches remembered per idempotent producer: what Kafka's clients keep in flight (KIP-98).
+pub const BATCHES_REMEMBERED: usize = 5;
+
+/// What one fetch is given at most, whatever it asks for. One whole batch is always given.
+pub const FETCH_BYTES_MAX: u64 = 16 << 20;
+
+/// What may be written by this version (DESIGN D12).
+pub const FEATURE_LEVEL_MAX: u32 = 1;
+
+const _: () =
+    assert!(PENDING_ENTRIES_MAX <= PARKED_PRODUCES_MAX, "every pending entry may have a produce waiting");
+const _: () = assert!(FETCH_BYTES_MAX >= raftline_proto::limits::BATCH_BYTES_MAX as u64);

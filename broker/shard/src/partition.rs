@@ -1,0 +1,99 @@
+//! A topic partition: idempotent producers, parked produces and parked fetches. What it decides stands in
+//! `produce.rs` and `fetch.rs`.
+
+use crate::coordinator::configs::Settings;
+use crate::fetch::ParkedFetches;
+use crate::parking::Parking;
+use crate::produce::Receipt;
+use crate::producers::Producers;
+use crate::tail::{TailBody, TailEntry};
+use raftline_proto::ids::{Index, PartitionIndex, TopicId};
+use raftline_proto::time::Monotonic;
+
+/// One partition's state beside its log and its Raft state.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub topic: TopicId,
+    pub index: PartitionIndex,
+    pub settings: Settings,
+    pub producers: Producers,
+    /// Produces that wait for the commit.
+    pub quorum: Parking<Receipt>,
+    /// Produces that wait until a majority has them in memory.
+    pub memory: Parking<Receipt>,
+    /// Produces that wait for the leader's own disk.
+    pub leader: Parking<Receipt>,
+    /// A majority holds entries through here in memory; only while leading.
+    pub received: Index,
+    pub fetches: ParkedFetches,
+    /// Bytes of all batches committed since the group was opened: the clock by which parked fetches wake.
+    pub committed_bytes: u64,
+    pub retention: RetentionState,
+}
+
+/// When retention last looked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RetentionState {
+    /// `committed_bytes` then: without growth the size rule cannot let anything go.
+    pub bytes_seen: Option<u64>,
+    /// When age is looked at next.
+    pub next_by_age: Monotonic,
+}
+
+impl Partition {
+    pub fn new(topic: TopicId, index: PartitionIndex, settings: Settings) -> Self {
+        Self {
+            topic,
+            index,
+            settings,
+            producers: Producers::default(),
+            quorum: Parking::default(),
+            memory: Parking::default(),
+            leader: Parking::default(),
+            received: Index::ZERO,
+            fetches: ParkedFetches::default(),
+            committed_bytes: 0,
+            retention: RetentionState::default(),
+        }
+    }
+
+    /// An entry was appended to the log, here or by the leader.
+    pub fn appended(&mut self, entry: &TailEntry) {
+        if let TailBody::Data(info) = &entry.body {
+            self.producers.appended(entry.id, entry.base_offset, info);
+        }
+    }
+
+    /// An entry was cut off again.
+    pub fn dropped(&mut self, entry: &TailEntry) {
+        if let TailBody::Data(info) = &entry.body {
+            self.producers.dropped(entry.id, info);
+        }
+    }
+
+    /// An entry was committed. Each exactly once, in log order.
+    pub fn committed(&mut self, entry: &TailEntry) {
+        if let TailBody::Data(info) = &entry.body {
+            self.producers.committed(entry.id, entry.base_offset, info);
+            self.committed_bytes += u64::from(info.batch_bytes);
+        }
+    }
+
+    /// How many produces wait here.
+    pub fn parked_produces(&self) -> usize {
+        self.quorum.len() + self.memory.len() + self.leader.len()
+    }
+
+    /// When the first of them gives up.
+    pub fn first_deadline(&self) -> Option<Monotonic> {
+        [
+            self.quorum.first_deadline(),
+            self.memory.first_deadline(),
+            self.leader.first_deadline(),
+            self.fetches.first_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}

@@ -1,0 +1,271 @@
+//! What clients ask of one group: produce, fetch, offsets, coordinator commands.
+
+use crate::coordinator::answer;
+use crate::coordinator::plan::{Plan, Situation, plan};
+use crate::fetch::{Patience, Want};
+use crate::group::{Body, Group, Stage, Standing, Turn};
+use crate::limits::{FEATURE_LEVEL_MAX, PARKED_COMMANDS_MAX, PENDING_ENTRIES_MAX};
+use crate::partition::Partition;
+use crate::produce::{Admission, Receipt, Waiting, refuse};
+use crate::tail::{Tail, TailBody, TailEntry};
+use crate::types::{
+    CoordinatorCommand, CoordinatorError, Durability, Effect, FetchError, OffsetQuery, ProduceError, Reply,
+    RequestId,
+};
+use alloc::vec;
+use alloc::vec::Vec;
+use raftline_proto::entry::{BatchInfo, EntryBody};
+use raftline_proto::ids::{ClusterId, EntryId, Offset, Term};
+use raftline_proto::limits::METADATA_RECORDS_MAX;
+use raftline_proto::metadata::MetadataRecord;
+use raftline_proto::payload::encode_metadata;
+use raftline_proto::time::Monotonic;
+use raftline_raft::types::{AckWanted, Input, ProposeError};
+
+/// A produce as it came, without its payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    pub request: RequestId,
+    pub batch: BatchInfo,
+    pub durability: Durability,
+    pub deadline: Monotonic,
+}
+
+impl Group {
+    /// A client wants a batch appended.
+    pub fn produce<P>(&mut self, order: Order, payload: P, turn: &mut Turn<'_, P>) {
+        match self.admit(&order, turn) {
+            Admission::Refused(why) => turn.effects.push(refuse(order.request, why)),
+            Admission::Known(batch) => {
+                let receipt = Receipt { base_offset: batch.base_offset, duplicate: true };
+                self.answer_or_park(&order, batch.entry, receipt, turn);
+            }
+            Admission::Append => {
+                let receipt = Receipt { base_offset: self.tail.end_offset(), duplicate: false };
+                match self.propose(EntryBody::Data(order.batch), Some(payload), turn) {
+                    Ok(entry) => self.answer_or_park(&order, entry, receipt, turn),
+                    Err(error) => {
+                        let why = self.why_not_proposed(error);
+                        turn.effects.push(refuse(order.request, why));
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit<P>(&self, order: &Order, turn: &Turn<'_, P>) -> Admission {
+        let Body::Partition(partition) = &self.body else {
+            return Admission::Refused(ProduceError::UnknownGroup);
+        };
+        match self.standing() {
+            Some(standing) if standing.leads() => {
+                partition.admit(&order.batch, turn.intake, self.tail.pending().len())
+            }
+            Some(standing) => Admission::Refused(standing.not_leader_produce()),
+            None => Admission::Refused(ProduceError::NotLeader { leader: None, term: Term::ZERO }),
+        }
+    }
+
+    fn why_not_proposed(&self, error: ProposeError) -> ProduceError {
+        match error {
+            ProposeError::NotLeader { leader } => {
+                let term = match &self.stage {
+                    Stage::Open(raft) => raft.term(),
+                    Stage::Opening(_) | Stage::Closed(_) => Term::ZERO,
+                };
+                ProduceError::NotLeader { leader, term }
+            }
+            ProposeError::Transferring { to: _ } | ProposeError::Busy | ProposeError::VotersDiffer => {
+                ProduceError::Busy
+            }
+        }
+    }
+
+    fn answer_or_park<P>(&mut self, order: &Order, entry: EntryId, receipt: Receipt, turn: &mut Turn<'_, P>) {
+        let Self { stage: Stage::Open(raft), body: Body::Partition(partition), leading, node, .. } = self
+        else {
+            return;
+        };
+        let Order { request, durability, deadline, .. } = *order;
+        let waiting = Waiting { request, entry, receipt, durability, deadline };
+        if durability == Durability::Memory {
+            // From now on followers answer before their sync too.
+            raft.set_ack_wanted(AckWanted::Memory);
+        }
+        let standing = Standing::of(raft, *leading, *node);
+        partition.answer_or_park(waiting, &standing, turn.effects);
+    }
+
+    /// A client wants records.
+    pub fn fetch<P>(&mut self, want: Want, turn: &mut Turn<'_, P>) {
+        let patience = patience(want.deadline, turn);
+        match self.served() {
+            Ok((partition, tail, standing)) => partition.fetch(want, patience, &standing, tail, turn.effects),
+            Err(why) => turn.effects.push(refuse_fetch(want.request, why)),
+        }
+    }
+
+    /// A read found too little.
+    pub fn read_short<P>(&mut self, want: Want, found: (Offset, u64), turn: &mut Turn<'_, P>) {
+        let patience = patience(want.deadline, turn);
+        match self.served() {
+            Ok((partition, tail, standing)) => {
+                partition.read_short(want, found, patience, &standing, tail, turn.effects);
+            }
+            Err(why) => turn.effects.push(refuse_fetch(want.request, why)),
+        }
+    }
+
+    /// A client wants to know an offset.
+    pub fn list_offset<P>(&mut self, request: RequestId, query: OffsetQuery, turn: &mut Turn<'_, P>) {
+        let group = self.id;
+        let reply = |outcome| Effect::Reply { request, reply: Reply::Offset(outcome) };
+        let effect = match self.served() {
+            Err(why) => reply(Err(why)),
+            Ok((_, _, standing)) if !standing.leads() => reply(Err(standing.not_leader_fetch())),
+            Ok((_, tail, _)) => match query {
+                OffsetQuery::Earliest => reply(Ok(tail.start().offset)),
+                OffsetQuery::Latest => reply(Ok(tail.high_watermark())),
+                OffsetQuery::AtOrAfter(timestamp) => {
+                    Effect::FindOffset { request, group, timestamp, up_to: tail.high_watermark() }
+                }
+            },
+        };
+        turn.effects.push(effect);
+    }
+
+    /// What serves readers, if the group is an open partition.
+    fn served(&mut self) -> Result<(&mut Partition, &Tail, Standing<'_>), FetchError> {
+        let Body::Partition(partition) = &mut self.body else { return Err(FetchError::UnknownGroup) };
+        match &self.stage {
+            Stage::Open(raft) => Ok((partition, &self.tail, Standing::of(raft, self.leading, self.node))),
+            Stage::Opening(_) => Err(FetchError::NotLeader { leader: None, term: Term::ZERO }),
+            Stage::Closed(closed) => Err(FetchError::Storage(closed.reason.clone())),
+        }
+    }
+
+    /// Somebody wants something of the coordinator.
+    pub fn coordinate<P>(
+        &mut self,
+        request: RequestId,
+        command: &CoordinatorCommand,
+        deadline: Monotonic,
+        turn: &mut Turn<'_, P>,
+    ) {
+        if self.leading.is_some() {
+            self.propose_first_records(turn);
+        }
+        match self.plan(command, turn) {
+            Err(error) => turn.effects.push(answer(request, Err(error))),
+            Ok((records, reply)) => {
+                let entry = match records.is_empty() {
+                    true => self.last_metadata(),
+                    false => match self.propose_records(records, turn) {
+                        Ok(entry) => Some(entry),
+                        Err(error) => {
+                            turn.effects.push(answer(request, Err(error)));
+                            return;
+                        }
+                    },
+                };
+                let Body::Coordinator(coordinator) = &mut self.body else { return };
+                match entry {
+                    Some(entry) => coordinator.parked.park(request, entry, deadline, reply),
+                    None => turn.effects.push(answer(request, Ok(reply))),
+                }
+            }
+        }
+    }
+
+    fn plan<P>(&self, command: &CoordinatorCommand, turn: &Turn<'_, P>) -> Plan {
+        let Body::Coordinator(coordinator) = &self.body else {
+            return Err(CoordinatorError::NotLeader { leader: None });
+        };
+        let Some(image) = coordinator.planned() else {
+            let leader = match &self.stage {
+                Stage::Open(raft) => raft.leader(),
+                Stage::Opening(_) | Stage::Closed(_) => None,
+            };
+            return Err(CoordinatorError::NotLeader { leader });
+        };
+        if coordinator.parked.len() >= PARKED_COMMANDS_MAX || self.tail.pending().len() >= PENDING_ENTRIES_MAX
+        {
+            return Err(CoordinatorError::Busy);
+        }
+        let (records, reply) =
+            plan(Situation { image, alive: turn.alive, defaults: turn.config.defaults }, command)?;
+        // What cannot be written down is refused before it is proposed: an entry that no replica could read again
+        // would stop them all.
+        encode_metadata(&records).map_err(|_| CoordinatorError::LimitExceeded {
+            what: "size of one metadata change",
+            asked: records.len() as u64,
+            max: METADATA_RECORDS_MAX as u64,
+        })?;
+        Ok((records, reply))
+    }
+
+    /// The last entry with metadata that is not committed yet: what a command without a change of its own waits for,
+    /// so that it never confirms what may still be lost.
+    fn last_metadata(&self) -> Option<EntryId> {
+        let metadata = |entry: &&TailEntry| matches!(entry.body, TailBody::Metadata(_));
+        self.tail.pending().rev().find(metadata).map(|entry| entry.id)
+    }
+
+    /// The first leader of a new cluster gives it its id.
+    pub fn propose_first_records<P>(&mut self, turn: &mut Turn<'_, P>) {
+        let Body::Coordinator(coordinator) = &self.body else { return };
+        if coordinator.planned().is_some_and(|image| image.cluster.is_none()) {
+            let id = ClusterId(turn.config.cluster_id_seed);
+            let name = turn.config.cluster_name.clone();
+            let record = MetadataRecord::Cluster { id, name, feature_level: FEATURE_LEVEL_MAX };
+            // If it is refused as busy, the next command tries again.
+            let _proposed = self.propose_records(vec![record], turn);
+        }
+    }
+
+    fn propose_records<P>(
+        &mut self,
+        records: Vec<MetadataRecord>,
+        turn: &mut Turn<'_, P>,
+    ) -> Result<EntryId, CoordinatorError> {
+        let entry =
+            self.propose(EntryBody::Metadata(records.clone()), None, turn).map_err(|error| match error {
+                ProposeError::NotLeader { leader } => CoordinatorError::NotLeader { leader },
+                ProposeError::Transferring { to: _ } | ProposeError::Busy | ProposeError::VotersDiffer => {
+                    CoordinatorError::Busy
+                }
+            })?;
+        if let Body::Coordinator(coordinator) = &mut self.body {
+            coordinator.proposed(&records);
+        }
+        Ok(entry)
+    }
+
+    /// Answers requests whose time is over, and lets the engine look at the clock.
+    pub fn tick<P>(&mut self, turn: &mut Turn<'_, P>) {
+        self.step(Input::Tick, turn);
+        let now = turn.now.monotonic;
+        match &mut self.body {
+            Body::Coordinator(coordinator) => coordinator.time_out(now, turn.effects),
+            Body::Partition(partition) => {
+                partition.time_out_produces(now, turn.effects);
+                if let Stage::Open(raft) = &self.stage {
+                    let standing = Standing::of(raft, self.leading, self.node);
+                    partition.time_out_fetches(now, &standing, &self.tail, turn.effects);
+                }
+            }
+        }
+    }
+}
+
+fn patience<P>(deadline: Monotonic, turn: &Turn<'_, P>) -> Patience {
+    match deadline <= turn.now.monotonic || turn.intake.draining {
+        true => Patience::Answer,
+        false => Patience::Wait,
+    }
+}
+
+/// The refusal of a fetch.
+pub(crate) fn refuse_fetch<P>(request: RequestId, why: FetchError) -> Effect<P> {
+    Effect::Reply { request, reply: Reply::Fetched(Err(why)) }
+}

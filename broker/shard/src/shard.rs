@@ -1,0 +1,433 @@
+//! The shard itself: who gets which event, the turn, and the deadlines.
+
+use crate::config::ShardConfig;
+use crate::coordinator::configs::Settings;
+use crate::drain::Drain;
+use crate::fetch::Want;
+use crate::group::{Body, Group, Stage, Turn};
+use crate::image::MetadataImage;
+use crate::liveness::{Liveness, SendAlive};
+use crate::produce::{Intake, refuse};
+use crate::requests::{Order, refuse_fetch};
+use crate::timers::Timers;
+use crate::types::{
+    CoordinatorError, DiskSpace, Effect, Event, FetchError, LivenessChange, LogConfig, ProduceError, Reply,
+    RequestId, ShardAlarm,
+};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use raftline_proto::ids::{GroupId, NodeId};
+use raftline_proto::time::{Monotonic, Now};
+use raftline_raft::types::{Input, Output};
+
+/// Many groups as one function of what happens to them.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) groups: BTreeMap<GroupId, Box<Group>>,
+    /// Groups that something happened to since the last [`Shard::end_turn`].
+    pub(crate) dirty: BTreeSet<GroupId>,
+    pub(crate) timers: Timers,
+    /// Shard 0 only.
+    pub(crate) liveness: Option<Liveness>,
+    /// This node and the peers that answer.
+    pub(crate) alive: BTreeSet<NodeId>,
+    /// The image that this shard's groups follow.
+    pub(crate) image: Arc<MetadataImage>,
+    pub(crate) disk: DiskSpace,
+    pub(crate) drain: Option<Drain>,
+    counters: Counters,
+    outputs: Vec<Output>,
+}
+
+/// What is dropped without an answer, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages for groups that this shard does not have (yet, or any more).
+    pub messages_to_unknown_groups: u64,
+    /// Messages for groups that are not open.
+    pub messages_to_closed_groups: u64,
+    /// Answers of the executor for groups that are gone.
+    pub late_answers: u64,
+}
+
+impl Shard {
+    /// A shard before its start.
+    #[must_use]
+    pub fn new(config: ShardConfig, now: Now) -> Self {
+        let own = config.node;
+        let peers = config.peers.iter().copied().filter(|node| *node != own);
+        let liveness = (config.shard == 0).then(|| Liveness::new(config.timings, peers, now.monotonic));
+        Self {
+            timers: Timers::default(),
+            groups: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            liveness,
+            alive: [own].into_iter().collect(),
+            image: Arc::new(MetadataImage::default()),
+            disk: DiskSpace::Enough,
+            drain: None,
+            counters: Counters::default(),
+            outputs: Vec::new(),
+            config,
+        }
+    }
+
+    /// What is to be done first: shard 0 opens the coordinator's log.
+    pub fn start<P>(&mut self, effects: &mut Vec<Effect<P>>) {
+        if self.config.shard != 0 {
+            return;
+        }
+        let log_config = LogConfig { segment_bytes: Settings::of(&BTreeMap::new()).segment_bytes };
+        let group = GroupId::COORDINATOR;
+        let body = Body::Coordinator(Box::default());
+        let peers = self.config.peers.clone();
+        self.groups.insert(group, Box::new(Group::new(group, self.config.node, peers, log_config, body)));
+        effects.push(Effect::Open { group, config: log_config });
+    }
+
+    /// Takes in what happened.
+    pub fn handle<P>(&mut self, now: Now, event: Event<P>, effects: &mut Vec<Effect<P>>) {
+        match event {
+            Event::Tick => self.tick(now, effects),
+            Event::Produce { request, group, batch, payload, durability, deadline } => {
+                let order = Order { request, batch, durability, deadline };
+                if !self.touch(now, group, effects, |group, turn| group.produce(order, payload, turn)) {
+                    effects.push(refuse(request, ProduceError::UnknownGroup));
+                }
+            }
+            Event::Fetch { request, group, from, bytes_min, bytes_max, deadline } => {
+                let want = Want { request, group, from, bytes_min, bytes_max, deadline };
+                if !self.touch(now, group, effects, |group, turn| group.fetch(want, turn)) {
+                    effects.push(refuse_fetch(request, FetchError::UnknownGroup));
+                }
+            }
+            Event::ListOffset { request, group, query } => {
+                if !self.touch(now, group, effects, |group, turn| group.list_offset(request, query, turn)) {
+                    let reply = Reply::Offset(Err(FetchError::UnknownGroup));
+                    effects.push(Effect::Reply { request, reply });
+                }
+            }
+            Event::Coordinate { request, command, deadline } => {
+                let group = GroupId::COORDINATOR;
+                let coordinate = |group: &mut Group, turn: &mut Turn<'_, P>| {
+                    group.coordinate(request, &command, deadline, turn);
+                };
+                if !self.touch(now, group, effects, coordinate) {
+                    let error = CoordinatorError::NotLeader { leader: None };
+                    effects.push(crate::coordinator::answer(request, Err(error)));
+                }
+            }
+            Event::Describe { request, group } => {
+                let described = self.groups.get(&group).map(|group| group.describe());
+                effects.push(Effect::Reply { request, reply: Reply::Described(described) });
+            }
+            Event::Transfer { request, group, to } => self.transfer(now, request, group, to, effects),
+            Event::Peer { from, group, message, entries, payload } => {
+                self.count_dropped(group);
+                self.touch(now, group, effects, |group, turn| {
+                    group.message(from, message, (entries, payload), turn);
+                });
+            }
+            Event::Alive { .. }
+            | Event::Connected { .. }
+            | Event::Disconnected { .. }
+            | Event::Liveness { .. } => {
+                self.liveness_event(now, event, effects);
+            }
+            Event::Opened { .. } | Event::Replay { .. } | Event::Failed { .. } => {
+                self.opening_event(now, event, effects);
+            }
+            Event::LogDurable { group, last } => {
+                self.answered(now, group, effects, |group, turn| {
+                    group.step(Input::LogDurable { last }, turn)
+                });
+            }
+            Event::HardStateDurable { group, hard_state } => {
+                let input = Input::HardStateDurable { hard_state };
+                self.answered(now, group, effects, |group, turn| group.step(input, turn));
+            }
+            Event::Replicated { group, to, term, from, up_to, bytes, outcome } => {
+                let input = Input::Replicated { to, term, from, up_to, bytes, outcome };
+                self.answered(now, group, effects, |group, turn| group.step(input, turn));
+            }
+            Event::AppendFailed { group, last, next_offset } => {
+                self.answered(now, group, effects, |group, turn| {
+                    group.append_failed(last, next_offset, turn)
+                });
+            }
+            Event::ReadShort { request, group, from, up_to, bytes_min, bytes_max, deadline, bytes } => {
+                let want = Want { request, group, from, bytes_min, bytes_max, deadline };
+                if !self
+                    .touch(now, group, effects, |group, turn| group.read_short(want, (up_to, bytes), turn))
+                {
+                    effects.push(refuse_fetch(request, FetchError::UnknownGroup));
+                }
+            }
+            Event::Trimmed { group, start } => {
+                self.answered(now, group, effects, |group, turn| {
+                    group.tail.trimmed(start);
+                    group.step(Input::Trimmed { start }, turn);
+                });
+            }
+            Event::DiskSpace(disk) => self.disk_space(now, disk, effects),
+            Event::Image(image) => self.follow_image(now, image, effects),
+            Event::Drain => self.begin_drain(now, effects),
+        }
+    }
+
+    /// Ends a batch of events: what the batch brought leaves now, and deadlines are set.
+    pub fn end_turn<P>(&mut self, now: Now, effects: &mut Vec<Effect<P>>) {
+        while let Some(id) = self.dirty.pop_first() {
+            self.visit(now, id, effects, |group, turn| group.flush(turn));
+            self.rearm(now, id);
+            if id == GroupId::COORDINATOR {
+                self.publish_image(now, effects);
+            }
+        }
+        self.end_drain(effects);
+    }
+
+    /// When to call [`Shard::handle`] with [`Event::Tick`], at the latest. Right after [`Shard::end_turn`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Monotonic> {
+        let liveness = self.liveness.as_ref().and_then(Liveness::deadline);
+        let drain = self.drain.as_ref().and_then(Drain::deadline);
+        self.timers.first().into_iter().chain(liveness).chain(drain).min()
+    }
+
+    /// What was dropped without an answer so far.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The committed cluster as this shard knows it.
+    #[must_use]
+    pub const fn image(&self) -> &Arc<MetadataImage> {
+        &self.image
+    }
+
+    /// The groups on this shard.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.groups.keys().copied()
+    }
+
+    fn tick<P>(&mut self, now: Now, effects: &mut Vec<Effect<P>>) {
+        while let Some(id) = self.timers.pop_group(now.monotonic) {
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.armed = None;
+            }
+            self.touch(now, id, effects, |group, turn| group.tick(turn));
+        }
+        if self.timers.pop_note(now.monotonic) {
+            self.note_commits(effects);
+        }
+        if self.timers.pop_retention(now.monotonic) {
+            self.retain(now, effects);
+        }
+        if let Some(liveness) = &mut self.liveness {
+            let (changes, send) = liveness.tick(now.monotonic);
+            if send == SendAlive::Yes {
+                effects.extend(liveness.peers().map(|to| Effect::SendAlive { to }));
+            }
+            for change in changes {
+                self.announce(now, change, effects);
+            }
+        }
+        self.tick_drain(now, effects);
+    }
+
+    /// Sets the group's deadline, and remembers that its commit index is to be noted.
+    fn rearm(&mut self, now: Now, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let deadline = group.deadline();
+        if group.armed != deadline {
+            self.timers.rearm(id, group.armed, deadline);
+            group.armed = deadline;
+        }
+        if group.notable_commit() > group.noted {
+            self.timers.want_note(id, now.monotonic + self.config.timings.note_interval);
+        }
+        if group.wants_retention() {
+            self.timers.want_retention(now.monotonic + self.config.timings.retention_interval);
+        }
+    }
+
+    /// Notes the commit index of every group where it moved.
+    pub(crate) fn note_all_commits<P>(&mut self, effects: &mut Vec<Effect<P>>) {
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        self.note(ids, effects);
+    }
+
+    fn note_commits<P>(&mut self, effects: &mut Vec<Effect<P>>) {
+        let ids = self.timers.take_notes();
+        self.note(ids, effects);
+    }
+
+    fn note<P>(&mut self, ids: impl IntoIterator<Item = GroupId>, effects: &mut Vec<Effect<P>>) {
+        for id in ids {
+            if let Some(group) = self.groups.get_mut(&id) {
+                let commit = group.notable_commit();
+                if commit > group.noted {
+                    group.noted = commit;
+                    effects.push(Effect::NoteCommit { group: id, commit });
+                }
+            }
+        }
+    }
+
+    /// Lets the group handle something and marks it for the end of the turn; says whether there is such a group.
+    pub(crate) fn touch<P>(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        effects: &mut Vec<Effect<P>>,
+        act: impl FnOnce(&mut Group, &mut Turn<'_, P>),
+    ) -> bool {
+        let found = self.visit(now, id, effects, act);
+        if found {
+            self.dirty.insert(id);
+        }
+        found
+    }
+
+    fn visit<P>(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        effects: &mut Vec<Effect<P>>,
+        act: impl FnOnce(&mut Group, &mut Turn<'_, P>),
+    ) -> bool {
+        let Some(group) = self.groups.get_mut(&id) else { return false };
+        let mut turn = Turn {
+            now,
+            config: &self.config,
+            intake: Intake { disk: self.disk, draining: self.drain.is_some() },
+            alive: &self.alive,
+            outputs: &mut self.outputs,
+            effects,
+        };
+        act(group, &mut turn);
+        true
+    }
+
+    /// As [`Shard::touch`], for answers of the executor: one for a group that is gone is counted.
+    fn answered<P>(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        effects: &mut Vec<Effect<P>>,
+        act: impl FnOnce(&mut Group, &mut Turn<'_, P>),
+    ) {
+        if !self.touch(now, id, effects, act) {
+            self.counters.late_answers += 1;
+        }
+    }
+
+    fn count_dropped(&mut self, group: GroupId) {
+        match self.groups.get(&group).map(|group| &group.stage) {
+            Some(Stage::Open(_)) => {}
+            Some(Stage::Opening(_) | Stage::Closed(_)) => self.counters.messages_to_closed_groups += 1,
+            None => self.counters.messages_to_unknown_groups += 1,
+        }
+    }
+
+    fn opening_event<P>(&mut self, now: Now, event: Event<P>, effects: &mut Vec<Effect<P>>) {
+        match event {
+            Event::Replay { group, commit_hint, entries } => {
+                self.answered(now, group, effects, |group, turn| group.replay(&entries, commit_hint, turn));
+            }
+            Event::Opened { group, recovered } => {
+                self.answered(now, group, effects, |group, turn| group.opened(recovered, turn));
+            }
+            Event::Failed { group, reason } => {
+                self.answered(now, group, effects, |group, turn| group.quarantine(&reason, turn));
+            }
+            _ => {}
+        }
+    }
+
+    fn liveness_event<P>(&mut self, now: Now, event: Event<P>, effects: &mut Vec<Effect<P>>) {
+        let change = match (event, &mut self.liveness) {
+            (Event::Liveness { peer, change }, None) => {
+                self.follow_liveness(now, (peer, change), effects);
+                return;
+            }
+            (Event::Alive { from, boot }, Some(liveness)) => liveness.alive(from, boot, now.monotonic),
+            (Event::Connected { peer }, Some(liveness)) => liveness.connected(peer, now.monotonic),
+            (Event::Disconnected { peer, refused: true }, Some(liveness)) => liveness.refused(peer),
+            (Event::Disconnected { peer, refused: false }, Some(liveness)) => {
+                liveness.disconnected(peer, now.monotonic);
+                None
+            }
+            _ => {
+                let alarm = ShardAlarm::Unexpected("a liveness event on the wrong shard");
+                effects.push(Effect::Alarm { group: GroupId::COORDINATOR, alarm });
+                None
+            }
+        };
+        if let Some(change) = change {
+            self.announce(now, change, effects);
+        }
+    }
+
+    /// Shard 0 found something out: it tells the node's other shards, and its own groups.
+    fn announce<P>(&mut self, now: Now, change: (NodeId, LivenessChange), effects: &mut Vec<Effect<P>>) {
+        let (peer, what) = change;
+        effects.push(Effect::Liveness { peer, change: what });
+        self.follow_liveness(now, change, effects);
+    }
+
+    fn follow_liveness<P>(
+        &mut self,
+        now: Now,
+        (node, change): (NodeId, LivenessChange),
+        effects: &mut Vec<Effect<P>>,
+    ) {
+        let input = || match change {
+            LivenessChange::Up => Input::PeerUp { node },
+            LivenessChange::Down => Input::PeerDown { node },
+            LivenessChange::Reset => Input::PeerReset { node },
+        };
+        match change {
+            LivenessChange::Up | LivenessChange::Reset => self.alive.insert(node),
+            LivenessChange::Down => self.alive.remove(&node),
+        };
+        let shared: Vec<GroupId> =
+            self.groups.values().filter(|group| group.has_member(node)).map(|group| group.id).collect();
+        for id in shared {
+            self.touch(now, id, effects, |group, turn| group.step(input(), turn));
+        }
+    }
+
+    fn disk_space<P>(&mut self, now: Now, disk: DiskSpace, effects: &mut Vec<Effect<P>>) {
+        let was_enough = self.disk == DiskSpace::Enough;
+        self.disk = disk;
+        if was_enough && disk != DiskSpace::Enough {
+            // What retention lets go is let go now.
+            self.retain(now, effects);
+        }
+    }
+
+    fn transfer<P>(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        group: Option<GroupId>,
+        to: Option<NodeId>,
+        effects: &mut Vec<Effect<P>>,
+    ) {
+        let ids: Vec<GroupId> = match group {
+            Some(group) => [group].into_iter().collect(),
+            None => self.groups.keys().copied().collect(),
+        };
+        let mut begun = 0;
+        for id in ids {
+            self.touch(now, id, effects, |group, turn| begun += usize::from(group.hand_over(to, turn)));
+        }
+        effects.push(Effect::Reply { request, reply: Reply::Transferring(begun) });
+    }
+}

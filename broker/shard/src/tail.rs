@@ -1,0 +1,168 @@
+//! The end of a group's log as the shard sees it: the entries that are appended and not yet committed, and the
+//! offsets that go with them.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use raftline_proto::entry::{BatchInfo, EntryBody, EntryInfo};
+use raftline_proto::ids::{EntryId, Index, Offset};
+use raftline_proto::metadata::MetadataRecord;
+use raftline_raft::types::LogStart;
+
+/// The entries after the last applied one.
+///
+/// Invariant: `pending` holds exactly the entries of the log with an index above `applied`, in order, without gaps,
+/// each beginning at the offset where the one before ends, the last ending at `end_offset`.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    start: LogStart,
+    last: EntryId,
+    applied: Index,
+    end_offset: Offset,
+    pending: VecDeque<TailEntry>,
+}
+
+/// One entry, as far as it still matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TailEntry {
+    pub id: EntryId,
+    pub base_offset: Offset,
+    pub body: TailBody,
+}
+
+/// What an entry will do once it is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TailBody {
+    /// A no-op or a membership: nothing that concerns the shard.
+    Plain,
+    Data(BatchInfo),
+    Metadata(Vec<MetadataRecord>),
+}
+
+/// Why an entry cannot follow the tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TailError {
+    /// Its index does not follow.
+    Index { expected: Index, found: Index },
+    /// Its base offset does not follow.
+    Offset { entry: EntryId, expected: Offset, found: Offset },
+}
+
+impl Tail {
+    /// The first entry after `start`, before any is known. Used when a log's replay begins.
+    pub fn begin(&mut self, start: LogStart) {
+        *self = Self {
+            start,
+            last: start.previous,
+            applied: start.previous.index,
+            end_offset: start.offset,
+            pending: VecDeque::new(),
+        };
+    }
+
+    /// Throws everything away and begins at `start`, which the leader vouches to be committed. What was applied stays so.
+    pub fn reset(&mut self, start: LogStart) {
+        let applied = self.applied.max(start.previous.index);
+        self.begin(start);
+        self.applied = applied;
+    }
+
+    /// Takes the next entry of the log. Gives it back if it is still to be applied.
+    pub fn push(&mut self, entry: &EntryInfo) -> Result<Option<&TailEntry>, TailError> {
+        let header = &entry.header;
+        let expected = self.last.index.next();
+        if header.id.index != expected {
+            return Err(TailError::Index { expected, found: header.id.index });
+        }
+        if header.base_offset != self.end_offset {
+            return Err(TailError::Offset {
+                entry: header.id,
+                expected: self.end_offset,
+                found: header.base_offset,
+            });
+        }
+        self.last = header.id;
+        self.end_offset = header.next_offset();
+        if header.id.index <= self.applied {
+            // It comes again after a disk had refused it: it has been applied before.
+            return Ok(None);
+        }
+        let body = match &entry.body {
+            EntryBody::NoOp | EntryBody::Membership(_) => TailBody::Plain,
+            EntryBody::Data(batch) => TailBody::Data(*batch),
+            EntryBody::Metadata(records) => TailBody::Metadata(records.clone()),
+        };
+        self.pending.push_back(TailEntry { id: header.id, base_offset: header.base_offset, body });
+        Ok(self.pending.back())
+    }
+
+    /// Takes the first entry away if it is committed `through` here.
+    pub fn pop_committed(&mut self, through: Index) -> Option<TailEntry> {
+        let front = self.pending.front()?;
+        if front.id.index > through {
+            return None;
+        }
+        self.applied = front.id.index;
+        self.pending.pop_front()
+    }
+
+    /// Forgets `from` and all after it; `previous` is the entry before `from`.
+    pub fn truncate(&mut self, from: Index) -> Vec<TailEntry> {
+        let mut dropped = Vec::new();
+        while self.pending.back().is_some_and(|entry| entry.id.index >= from) {
+            if let Some(entry) = self.pending.pop_back() {
+                self.end_offset = entry.base_offset;
+                dropped.push(entry);
+            }
+        }
+        self.last = match (self.pending.back(), from.previous()) {
+            (Some(entry), _) => entry.id,
+            // Only index matters below; the term of an applied entry is not kept here.
+            (None, Some(index)) => EntryId::new(self.last.term, index.min(self.last.index)),
+            (None, None) => EntryId::ZERO,
+        };
+        dropped
+    }
+
+    /// The disk kept nothing after `last`, where offsets end at `next_offset`.
+    pub fn roll_back(&mut self, last: EntryId, next_offset: Offset) -> Vec<TailEntry> {
+        let dropped = self.truncate(last.index.next());
+        self.last = last;
+        self.end_offset = next_offset;
+        dropped
+    }
+
+    /// The log's prefix is gone.
+    pub fn trimmed(&mut self, start: LogStart) {
+        self.start = start;
+    }
+
+    /// Where the log starts.
+    pub fn start(&self) -> LogStart {
+        self.start
+    }
+
+    /// The last entry. Its term is only right while it is pending.
+    pub fn last_index(&self) -> Index {
+        self.last.index
+    }
+
+    /// The last entry that was applied.
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// One past the last appended record.
+    pub fn end_offset(&self) -> Offset {
+        self.end_offset
+    }
+
+    /// One past the last committed record.
+    pub fn high_watermark(&self) -> Offset {
+        self.pending.front().map_or(self.end_offset, |entry| entry.base_offset)
+    }
+
+    /// The entries that are not committed yet.
+    pub fn pending(&self) -> impl DoubleEndedIterator<Item = &TailEntry> + ExactSizeIterator {
+        self.pending.iter()
+    }
+}
