@@ -86,7 +86,7 @@ struct Assigned {
     /// What comes from an earlier one is stale: somebody has sought since.
     generation: u64,
     task: AbortHandle,
-    /// The offset after the last record handed out.
+    /// The offset after the last record handed out, or after the batch that is being handed out.
     position: Option<Offset>,
     high_watermark: Option<Offset>,
 }
@@ -221,7 +221,12 @@ impl Consumer {
     /// is not assigned, or not known yet.
     #[must_use]
     pub fn position(&self, topic: &str, partition: PartitionIndex) -> Option<Offset> {
-        self.assigned.get(&(Arc::from(topic), partition))?.position
+        let assigned = self.assigned.get(&(Arc::from(topic), partition))?;
+        let being_read = |chunk: &&Chunk| &*chunk.topic == topic && chunk.partition == partition;
+        match (self.chunk.as_ref().filter(being_read), self.records.as_slice().first()) {
+            (Some(_), Some(record)) => Some(record.offset),
+            _ => assigned.position,
+        }
     }
 
     /// The offset after the partition's last committed record, as last heard.
@@ -276,6 +281,9 @@ impl Consumer {
             match chunk::records(&batch, chunk.next, &chunk.topic, chunk.partition) {
                 Ok(records) => {
                     self.records = records.into_iter();
+                    if let Some(assigned) = self.assigned.get_mut(&key) {
+                        assigned.position = Some(batch.header().next_offset());
+                    }
                 }
                 Err(reason) => {
                     self.chunk = None;
