@@ -1,1 +1,42 @@
-//! stub
+//! Raftline's storage: one segmented log per group, the hard states of a shard in one file, and the disks beneath.
+//!
+//! What it never does: start threads, open sockets, read a clock, or decide anything about the protocol.
+//!
+//! To drive it: [`Log::open`], then per turn any number of [`Log::append`] and one [`Log::write`]; then
+//! [`Log::begin_sync`], run the ticket on any thread, and [`Log::durable_through`] with its position. Hard states go
+//! the same way through [`StateFile`]. [`SyncSet`] merges the tickets of many logs into one round. A failed sync is
+//! final: stop the process.
+//!
+//! In reading order: [`disk`] (the traits), [`real`] and `map`, [`sim`], [`segment`], `index`, `recover`, [`log`],
+//! `staged`, `allocate`, `durable`, `cut`, [`read`], [`sync`], [`state`], [`error`]. The byte layouts are in
+//! `FORMAT.md`.
+#![deny(unsafe_code)]
+
+mod allocate;
+mod cut;
+pub mod disk;
+mod durable;
+pub mod error;
+mod files;
+mod index;
+pub mod log;
+mod map;
+pub mod read;
+pub mod real;
+mod recover;
+pub mod segment;
+pub mod sim;
+mod staged;
+pub mod state;
+pub mod sync;
+
+pub use allocate::Allocation;
+pub use disk::{Disk, DiskFile};
+pub use error::{AppendError, Damage, OpenError, ReadError};
+pub use log::{Log, LogOptions};
+pub use read::{BatchesRead, EntriesRead};
+pub use real::RealDisk;
+pub use recover::{Recovery, SegmentFacts};
+pub use sim::SimDisk;
+pub use state::{GroupState, Lazy, StateError, StateFile, StateTicket};
+pub use sync::{SyncPart, SyncSet, SyncTicket};

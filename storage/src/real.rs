@@ -1,0 +1,243 @@
+//! The disk of the operating system.
+
+use crate::disk::{Disk, DiskFile};
+use crate::map::Map;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rustix::fs::FallocateFlags;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The real file system.
+#[derive(Clone, Debug)]
+pub struct RealDisk {
+    /// The data directory, open, if it has a file system of its own. Held open for the life of the process: `syncfs`
+    /// reports an error of the past only to descriptors that were open when it happened.
+    own_filesystem: Option<Arc<File>>,
+}
+
+impl RealDisk {
+    /// The disk that holds `data_dir`, which must exist.
+    ///
+    /// # Errors
+    /// If the directory cannot be opened.
+    pub fn new(data_dir: &Path) -> io::Result<Self> {
+        let directory = File::open(data_dir).map_err(|error| named(data_dir, &error))?;
+        let own = has_own_filesystem(data_dir)?;
+        Ok(Self { own_filesystem: own.then(|| Arc::new(directory)) })
+    }
+}
+
+impl Disk for RealDisk {
+    type File = RealFile;
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(dir).map_err(|error| named(dir, &error))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir).map_err(|error| named(dir, &error))? {
+            // A name that is not UTF-8 is not one of ours.
+            if let Ok(name) = entry.map_err(|error| named(dir, &error))?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<RealFile>> {
+        RealFile::open(path, OpenOptions::new().read(true).write(true).create_new(true))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<RealFile>> {
+        RealFile::open(path, OpenOptions::new().read(true).write(true))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to).map_err(|error| named(from, &error))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path).map_err(|error| named(path, &error))
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        std::fs::remove_dir_all(dir).map_err(|error| named(dir, &error))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir).and_then(|directory| directory.sync_all()).map_err(|error| named(dir, &error))
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let facts = rustix::fs::statvfs(dir).map_err(|error| named(dir, &error.into()))?;
+        Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+    }
+
+    fn sync_filesystem(&self) -> Option<io::Result<()>> {
+        self.own_filesystem.as_ref().map(|directory| Ok(rustix::fs::syncfs(directory)?))
+    }
+
+    fn can_sync_filesystem(&self) -> bool {
+        self.own_filesystem.is_some()
+    }
+}
+
+/// An open file of a [`RealDisk`].
+pub struct RealFile {
+    file: File,
+    path: PathBuf,
+    /// Covers the file as it was when last asked; made anew when it has grown past that.
+    map: Mutex<Option<Arc<Map>>>,
+    /// One past the highest byte ever handed out by [`DiskFile::slice`]: below it nothing is written any more.
+    sliced_up_to: AtomicU64,
+    /// Set by the first failed sync, for good.
+    sync_failed: AtomicBool,
+}
+
+impl RealFile {
+    fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<Self>> {
+        let file = options.open(path).map_err(|error| named(path, &error))?;
+        Ok(Arc::new(Self {
+            file,
+            path: path.to_path_buf(),
+            map: Mutex::new(None),
+            sliced_up_to: AtomicU64::new(0),
+            sync_failed: AtomicBool::new(false),
+        }))
+    }
+
+    /// The soundness of the map rests on this: see `map.rs`.
+    fn assert_not_sliced(&self, at: u64) {
+        let sliced_up_to = self.sliced_up_to.load(Ordering::Acquire);
+        assert!(
+            at >= sliced_up_to,
+            "{}: a write at {at} would change bytes handed out up to {sliced_up_to}",
+            self.path.display()
+        );
+    }
+
+    fn named(&self, error: &io::Error) -> io::Error {
+        named(&self.path, error)
+    }
+
+    fn write_some(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
+        let mut rest: Vec<IoSlice<'_>> = parts.to_vec();
+        let mut rest: &mut [IoSlice<'_>] = &mut rest;
+        // Drops leading empty parts, so that a write of nothing is not taken for a failed one.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match rustix::io::pwritev(&self.file, rest, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    at += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata().map_err(|error| self.named(&error))?.len())
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
+        self.assert_not_sliced(at);
+        for parts in parts.chunks(PARTS_MAX) {
+            self.write_some(parts, at).map_err(|error| self.named(&error))?;
+            at += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(into, at).map_err(|error| self.named(&error))
+    }
+
+    fn allocate(&self, from: u64, up_to: u64) -> io::Result<()> {
+        self.assert_not_sliced(from);
+        if from >= up_to {
+            return Ok(());
+        }
+        // First the room, in as few extents as possible and with a clear "full"; then zeros, because the first write
+        // into an unwritten extent costs a metadata update in the sync that follows (docs/benchmarks.md).
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, up_to - from) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(self.named(&error.into())),
+        }
+        let mut at = from;
+        while at < up_to {
+            let step = (up_to - at).min(ZEROS.len() as u64);
+            let zeros = usize::try_from(step).map_or(&ZEROS[..], |step| &ZEROS[..step]);
+            self.file.write_all_at(zeros, at).map_err(|error| self.named(&error))?;
+            at += step;
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(self.named(&io::Error::other("an earlier sync of this file failed")));
+        }
+        self.file.sync_data().map_err(|error| {
+            self.sync_failed.store(true, Ordering::Release);
+            self.named(&error)
+        })
+    }
+
+    fn slice(self: &Arc<Self>, from: u64, up_to: u64) -> io::Result<Bytes> {
+        if from >= up_to {
+            return Ok(Bytes::new());
+        }
+        let mut map = self.map.lock();
+        if map.as_ref().is_none_or(|map| map.len() < up_to) {
+            let len = self.len()?;
+            if len < up_to {
+                let error = format!("{len} bytes long, but {up_to} were written");
+                return Err(self.named(&io::Error::new(io::ErrorKind::UnexpectedEof, error)));
+            }
+            *map = Some(Map::new(&self.file, len).map_err(|error| self.named(&error))?);
+        }
+        let Some(map) = map.as_ref() else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        self.sliced_up_to.fetch_max(up_to, Ordering::AcqRel);
+        let (from, up_to) = (usize::try_from(from), usize::try_from(up_to));
+        Ok(map.slice(from.map_err(io::Error::other)?, up_to.map_err(io::Error::other)?))
+    }
+}
+
+/// Linux takes at most this many parts in one `pwritev`.
+const PARTS_MAX: usize = 1024;
+
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+/// Whether `dir` or its parent is a mount point other than the root: then the file system is taken to be Raftline's
+/// own, and `syncfs` pays for nobody else's writes.
+fn has_own_filesystem(dir: &Path) -> io::Result<bool> {
+    let dir = dir.canonicalize().map_err(|error| named(dir, &error))?;
+    let device = |path: &Path| std::fs::metadata(path).map(|facts| facts.dev()).map_err(|e| named(path, &e));
+    let own = device(&dir)?;
+    for path in dir.ancestors().take(2) {
+        if let Some(parent) = path.parent()
+            && device(parent)? != own
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The error with the file's name before it, and the same kind.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
