@@ -448,8 +448,8 @@ impl Raft {
         if term != self.hard_state.term {
             return;
         }
-        assert!(from <= up_to && up_to <= self.log.last().index.next(), "more left than there is: {up_to}");
         let State::Leader(leading) = &mut self.state else { return };
+        assert!(from <= up_to && up_to <= self.log.last().index.next(), "more left than there is: {up_to}");
         let Some(progress) = leading.progress_mut(to) else { return };
         match outcome {
             ReplicateOutcome::Sent => progress.ordered_sent(from, up_to, bytes, now, &self.config),

@@ -1,0 +1,535 @@
+//! A group of replicas with their disks, a network and a clock, all drawn from one seed.
+
+use crate::checker::Checker;
+use crate::faults::{Faults, Random};
+use crate::support::disk::Disk;
+use crate::support::replica::{Done, Event, Replica, Wire};
+use raftline_proto::ids::{Index, Membership, NodeId};
+use raftline_proto::time::Monotonic;
+use raftline_raft::Config;
+use raftline_raft::config::{FirstCampaign, PreVote};
+use raftline_raft::types::{AckWanted, ReplicateOutcome, Role};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+/// A node's sign of life goes out this often, and lapses after this long.
+const ALIVE_US: u64 = 100_000;
+const LAPSE_US: u64 = 1_000_000;
+
+#[derive(Debug)]
+enum Happening {
+    Deliver(Wire),
+    SendAlive { node: usize, boot: u64 },
+    Alive { from: usize, to: usize, boot: u64 },
+    Synced { node: usize, boot: u64, count: usize },
+    Saved { node: usize, boot: u64 },
+    Wake { node: usize, boot: u64 },
+    Restart { node: usize, boot: u64 },
+    Propose,
+    Crash,
+    Partition,
+    Full,
+    Trim,
+    Transfer,
+}
+
+struct Node {
+    replica: Replica,
+    running: bool,
+    boot: u64,
+    syncing: bool,
+    /// Per peer: when it was last heard, its boot, whether it counts as up.
+    heard: BTreeMap<usize, (u64, u64, bool)>,
+    /// The deadline that a wake-up is scheduled for.
+    wake_at: Option<u64>,
+}
+
+pub struct World {
+    seed: u64,
+    now: u64,
+    random: Random,
+    faults: Faults,
+    nodes: Vec<Node>,
+    heap: BinaryHeap<Reverse<(u64, u64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    sequence: u64,
+    /// Directed pairs that nothing passes.
+    cut: BTreeSet<(usize, usize)>,
+    calm: bool,
+    value: u64,
+    verbose: bool,
+    pub checker: Checker,
+}
+
+impl World {
+    pub fn new(seed: u64, faults: Faults, verbose: bool) -> Self {
+        let voters = (1..=faults.voters).map(NodeId).collect();
+        let learners = (faults.voters + 1..=faults.voters + faults.learners).map(NodeId).collect();
+        let membership = Membership { voters, learners };
+        if verbose {
+            eprintln!("{faults:#?}");
+        }
+        let mut random = Random::new(seed);
+        let nodes = membership
+            .all()
+            .map(|node| {
+                let mut config = Config::new(node, membership.clone(), random.next());
+                if !faults.pre_vote {
+                    config.pre_vote = PreVote::Off;
+                }
+                if faults.eager && node == NodeId(1) {
+                    config.first_campaign = FirstCampaign::AtOnce;
+                }
+                if faults.small_windows {
+                    config.in_flight_bytes_max = 2_000;
+                    config.in_flight_messages_max = 2;
+                    config.uncommitted_bytes_max = 20_000;
+                    config.uncommitted_entries_max = 20;
+                }
+                let replica = Replica::new(config, Disk::default(), Monotonic::ZERO);
+                Node {
+                    replica,
+                    running: false,
+                    boot: 0,
+                    syncing: false,
+                    heard: BTreeMap::new(),
+                    wake_at: None,
+                }
+            })
+            .collect();
+        let mut world = Self {
+            seed,
+            now: 0,
+            random,
+            faults,
+            nodes,
+            heap: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            sequence: 0,
+            cut: BTreeSet::new(),
+            calm: false,
+            value: 0,
+            verbose,
+            checker: Checker::default(),
+        };
+        for node in 0..world.nodes.len() {
+            let late = world.random.below(50_000);
+            world.after(late, Happening::Restart { node, boot: 0 });
+        }
+        world.after(world.faults.propose_every_us, Happening::Propose);
+        world.again(world.faults.crash_every_us, Happening::Crash);
+        world.again(world.faults.partition_every_us, Happening::Partition);
+        world.again(world.faults.full_every_us, Happening::Full);
+        world.again(world.faults.trim_every_us, Happening::Trim);
+        world.again(world.faults.transfer_every_us, Happening::Transfer);
+        world
+    }
+
+    fn after(&mut self, delay_us: u64, happening: Happening) {
+        self.sequence += 1;
+        let tie = self.random.next();
+        self.heap.push(Reverse((self.now + delay_us, tie, self.sequence)));
+        self.happenings.insert(self.sequence, happening);
+    }
+
+    fn again(&mut self, every_us: Option<u64>, happening: Happening) {
+        if let (Some(every_us), false) = (every_us, self.calm) {
+            let delay = every_us / 2 + self.random.below(every_us);
+            self.after(delay, happening);
+        }
+    }
+
+    pub fn run_until(&mut self, until: u64) {
+        while let Some(Reverse((at, _, sequence))) = self.heap.peek().copied() {
+            if at > until {
+                break;
+            }
+            self.heap.pop();
+            self.now = at;
+            let happening = self.happenings.remove(&sequence).expect("queued with the heap");
+            self.happen(happening);
+        }
+        self.now = until;
+    }
+
+    fn say(&self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            eprintln!("{:>12} {}", self.now, text());
+        }
+    }
+
+    fn is_current(&self, node: usize, boot: u64) -> bool {
+        self.nodes[node].running && self.nodes[node].boot == boot
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Deliver(wire) => {
+                let (from, to) = (place(wire.from), place(wire.to));
+                if self.nodes[to].running && !self.cut.contains(&(from, to)) {
+                    let taken = wire.entries.len();
+                    self.handle(to, &Event::Wire(wire), taken);
+                }
+            }
+            Happening::SendAlive { node, boot } => {
+                if self.is_current(node, boot) {
+                    self.send_alive(node, boot);
+                    self.look_for_lapses(node);
+                    self.after(ALIVE_US, Happening::SendAlive { node, boot });
+                }
+            }
+            Happening::Alive { from, to, boot } => {
+                if self.nodes[to].running && !self.cut.contains(&(from, to)) {
+                    self.hear_alive(from, to, boot);
+                }
+            }
+            Happening::Synced { node, boot, count } => {
+                if self.is_current(node, boot) {
+                    self.nodes[node].syncing = false;
+                    self.handle(node, &Event::Synced(count), 0);
+                }
+            }
+            Happening::Saved { node, boot } => {
+                if self.is_current(node, boot) {
+                    self.handle(node, &Event::Saved, 0);
+                }
+            }
+            Happening::Wake { node, boot } => {
+                if self.is_current(node, boot) {
+                    self.nodes[node].wake_at = None;
+                    self.handle(node, &Event::Tick, 0);
+                }
+            }
+            Happening::Restart { node, boot } => {
+                if !self.nodes[node].running && self.nodes[node].boot == boot {
+                    self.restart(node);
+                }
+            }
+            // Whatever was scheduled before the calm.
+            Happening::Propose
+            | Happening::Crash
+            | Happening::Partition
+            | Happening::Full
+            | Happening::Trim
+            | Happening::Transfer
+                if self.calm => {}
+            Happening::Propose => self.propose_somewhere(),
+            Happening::Crash => self.crash_one(),
+            Happening::Partition => self.partition(),
+            Happening::Full => self.fill_or_empty_a_disk(),
+            Happening::Trim => self.trim_one(),
+            Happening::Transfer => self.transfer_one(),
+        }
+    }
+
+    /// One event at one node, and all that follows at once.
+    fn handle(&mut self, node: usize, event: &Event, taken: usize) {
+        self.say(|| format!("node {}: {event:?}", node + 1));
+        let now = Monotonic(self.now);
+        let done = self.nodes[node].replica.handle(now, event);
+        self.carry_on(node, done, taken);
+    }
+
+    fn carry_on(&mut self, node: usize, done: Done, taken: usize) {
+        for output in &done.outputs {
+            self.say(|| format!("        {}> {output:?}", node + 1));
+        }
+        let all: Vec<&Replica> = self.nodes.iter().map(|node| &node.replica).collect();
+        self.checker.after(&self.nodes[node].replica, &done, taken, &all);
+        for wire in done.wires {
+            self.send(wire);
+        }
+        self.attend(node);
+    }
+
+    /// Starts what the disk and the clock owe a node.
+    fn attend(&mut self, node: usize) {
+        let boot = self.nodes[node].boot;
+        let unsynced = self.nodes[node].replica.disk.unsynced();
+        if unsynced > 0 && !self.nodes[node].syncing {
+            self.nodes[node].syncing = true;
+            let slowest = if self.calm { 2_000 } else { self.faults.sync_us_max };
+            let delay = 100 + self.random.below(slowest);
+            self.after(delay, Happening::Synced { node, boot, count: unsynced });
+        }
+        // Each hard state is announced by a completion of its own, in order.
+        let saving = self.nodes[node].replica.disk.saving.len();
+        for _ in self.queued_saves(node, boot)..saving {
+            let slowest = if self.calm { 2_000 } else { self.faults.save_us_max };
+            let delay = 100 + self.random.below(slowest);
+            self.after(delay, Happening::Saved { node, boot });
+        }
+        if let Some(deadline) = self.nodes[node].replica.raft.deadline() {
+            let at = deadline.0.max(self.now + 1);
+            if self.nodes[node].wake_at.is_none_or(|scheduled| at < scheduled) {
+                self.nodes[node].wake_at = Some(at);
+                self.after(at - self.now, Happening::Wake { node, boot });
+            }
+        }
+    }
+
+    fn queued_saves(&self, node: usize, boot: u64) -> usize {
+        let is_save = |happening: &&Happening| matches!(happening, Happening::Saved { node: n, boot: b } if *n == node && *b == boot);
+        self.happenings.values().filter(is_save).count()
+    }
+
+    fn delay(&mut self) -> u64 {
+        if !self.calm && self.random.chance(self.faults.late) {
+            return self.random.below(self.faults.late_us);
+        }
+        500 + self.random.below(2_000)
+    }
+
+    fn send(&mut self, wire: Wire) {
+        if self.cut.contains(&(place(wire.from), place(wire.to))) {
+            return;
+        }
+        if !self.calm && self.random.chance(self.faults.drop) {
+            self.say(|| format!("        lost: {:?} to {}", wire.message, wire.to));
+            return;
+        }
+        if !self.calm && self.random.chance(self.faults.duplicate) {
+            let delay = self.delay();
+            self.after(delay, Happening::Deliver(wire.clone()));
+        }
+        let delay = self.delay();
+        self.after(delay, Happening::Deliver(wire));
+    }
+
+    fn send_alive(&mut self, from: usize, boot: u64) {
+        for to in (0..self.nodes.len()).filter(|to| *to != from) {
+            if !self.calm && self.random.chance(self.faults.drop) {
+                continue;
+            }
+            let delay = 500 + self.random.below(2_000);
+            self.after(delay, Happening::Alive { from, to, boot });
+        }
+    }
+
+    fn hear_alive(&mut self, from: usize, to: usize, boot: u64) {
+        let known = self.nodes[to].heard.insert(from, (self.now, boot, true));
+        let peer = NodeId(u32::try_from(from + 1).unwrap());
+        match known {
+            Some((_, old, _)) if old < boot => self.handle(to, &Event::PeerReset(peer), 0),
+            Some((_, _, true)) => {}
+            Some((_, _, false)) | None => self.handle(to, &Event::PeerUp(peer), 0),
+        }
+    }
+
+    fn look_for_lapses(&mut self, node: usize) {
+        let now = self.now;
+        let mut lapsed = Vec::new();
+        for (peer, (at, _, up)) in &mut self.nodes[node].heard {
+            if *up && now - *at > LAPSE_US {
+                *up = false;
+                lapsed.push(NodeId(u32::try_from(*peer + 1).unwrap()));
+            }
+        }
+        for peer in lapsed {
+            self.handle(node, &Event::PeerDown(peer), 0);
+        }
+    }
+
+    fn restart(&mut self, place: usize) {
+        self.say(|| format!("node {} starts", place + 1));
+        let node = &mut self.nodes[place];
+        node.running = true;
+        node.boot += 1;
+        node.syncing = false;
+        node.wake_at = None;
+        node.heard.clear();
+        node.replica.restart(Monotonic(self.now));
+        if self.faults.memory_acks {
+            node.replica.raft.set_ack_wanted(AckWanted::Memory);
+        }
+        let boot = node.boot;
+        self.happen(Happening::SendAlive { node: place, boot });
+        self.attend(place);
+    }
+
+    fn crash_one(&mut self) {
+        let all = self.random.chance(100);
+        let one = self.pick();
+        for node in 0..self.nodes.len() {
+            if (all || node == one) && self.nodes[node].running {
+                self.crash(node);
+            }
+        }
+        self.again(self.faults.crash_every_us, Happening::Crash);
+    }
+
+    fn crash(&mut self, node: usize) {
+        self.checker.marks.crashes += 1;
+        let unsynced = self.nodes[node].replica.disk.unsynced() as u64;
+        let saving = self.nodes[node].replica.disk.saving.len() as u64;
+        let writes = usize::try_from(self.random.below(unsynced + 1)).unwrap();
+        let saves = usize::try_from(self.random.below(saving + 1)).unwrap();
+        let hint = self.random.chance(500);
+        self.say(|| format!("node {} crashes, {writes} of {unsynced} writes made it", node + 1));
+        let crashed = &mut self.nodes[node];
+        crashed.running = false;
+        let commit = crashed.replica.raft.commit();
+        crashed.replica.disk.crash(writes, saves);
+        if hint {
+            crashed.replica.disk.commit_hint = crashed.replica.disk.commit_hint.max(commit);
+        }
+        let boot = crashed.boot;
+        // What it was stays visible to the checker until it starts again; it must not look like a leader.
+        crashed.replica.restart(Monotonic(self.now));
+        let pause = self.random.below(2_500_000);
+        self.after(pause, Happening::Restart { node, boot });
+    }
+
+    fn partition(&mut self) {
+        self.cut.clear();
+        let count = self.nodes.len();
+        match self.random.below(4) {
+            0 => {}
+            // One node alone, both ways.
+            1 => {
+                let one = self.pick();
+                self.cut = pairs(count).filter(|(a, b)| (*a == one) != (*b == one)).collect();
+            }
+            // Two sides.
+            2 => {
+                let sides: Vec<bool> = (0..count).map(|_| self.random.chance(500)).collect();
+                self.cut = pairs(count).filter(|(a, b)| sides[*a] != sides[*b]).collect();
+            }
+            // Some directions.
+            _ => {
+                let cut: Vec<(usize, usize)> = pairs(count).collect();
+                self.cut = cut.into_iter().filter(|_| self.random.chance(250)).collect();
+            }
+        }
+        self.say(|| format!("cut: {:?}", self.cut));
+        self.again(self.faults.partition_every_us, Happening::Partition);
+    }
+
+    fn fill_or_empty_a_disk(&mut self) {
+        let node = self.pick();
+        let full = self.random.chance(400);
+        self.nodes[node].replica.disk.full = full;
+        self.checker.marks.failed_appends += u64::from(full);
+        self.again(self.faults.full_every_us, Happening::Full);
+    }
+
+    fn trim_one(&mut self) {
+        let node = self.pick();
+        let raft = &self.nodes[node].replica.raft;
+        let start = raft.start().previous.index;
+        let room = raft.commit().since(start);
+        if self.nodes[node].running && room > 0 {
+            let through = start + self.random.below(room + 1);
+            self.handle(node, &Event::Trim(through), 0);
+        }
+        self.again(self.faults.trim_every_us, Happening::Trim);
+    }
+
+    fn transfer_one(&mut self) {
+        if let Some(leader) = self.leader() {
+            let to = self.random.chance(500).then(|| NodeId(1 + u32::try_from(self.pick()).unwrap()));
+            self.handle(leader, &Event::Transfer(to), 0);
+            self.checker.marks.transfers +=
+                u64::from(self.nodes[leader].replica.raft.transferring().is_some());
+        }
+        self.again(self.faults.transfer_every_us, Happening::Transfer);
+    }
+
+    fn pick(&mut self) -> usize {
+        usize::try_from(self.random.below(self.nodes.len() as u64)).unwrap()
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leads = |node: &Node| node.running && node.replica.raft.role() == Role::Leader;
+        (0..self.nodes.len())
+            .filter(|node| leads(&self.nodes[*node]))
+            .max_by_key(|node| self.nodes[*node].replica.raft.term())
+    }
+
+    fn propose_somewhere(&mut self) {
+        let node = self.pick();
+        if self.nodes[node].running {
+            let burst = 1 + self.random.below(4);
+            for _ in 0..burst {
+                self.propose(node);
+            }
+        }
+        self.after(self.faults.propose_every_us, Happening::Propose);
+    }
+
+    fn propose(&mut self, node: usize) {
+        self.value += 1;
+        let bytes = if self.random.chance(50) { 100_000 } else { 100 + self.random.below(1_000) };
+        for _ in 0..3 {
+            let outcome = if !self.calm && self.random.chance(self.faults.busy) {
+                ReplicateOutcome::Busy
+            } else {
+                ReplicateOutcome::Sent
+            };
+            let outcomes = &mut self.nodes[node].replica.outcomes;
+            if outcomes.len() < 8 {
+                outcomes.push_back(outcome);
+            }
+        }
+        let (result, done) = self.nodes[node].replica.propose(Monotonic(self.now), self.value, bytes, None);
+        self.say(|| format!("node {}: propose {}: {result:?}", node + 1, self.value));
+        self.carry_on(node, done, 0);
+    }
+
+    pub fn propose_anywhere(&mut self) {
+        let leader = self.leader().expect("converged, so somebody leads");
+        self.propose(leader);
+    }
+
+    /// Ends all faults.
+    pub fn calm(&mut self) {
+        self.say(|| "calm".to_string());
+        self.calm = true;
+        self.cut.clear();
+        for node in 0..self.nodes.len() {
+            self.nodes[node].replica.disk.full = false;
+            self.nodes[node].replica.outcomes.clear();
+            if !self.nodes[node].running {
+                self.restart(node);
+            }
+        }
+    }
+
+    /// LIVE: one leader, known to all; the same log everywhere, committed to its end; nothing under way.
+    pub fn assert_converged(&self, when: &str) {
+        let seed = self.seed;
+        let leader = self.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads {when}"));
+        let first = &self.nodes[leader].replica;
+        for node in &self.nodes {
+            let raft = &node.replica.raft;
+            let who = raft.role();
+            let name = node.replica.config.node;
+            assert_eq!(raft.term(), first.raft.term(), "seed {seed}: term of {name} ({who:?}) {when}");
+            assert_eq!(raft.leader(), first.raft.leader(), "seed {seed}: leader of {name} {when}");
+            assert_eq!(raft.last(), first.raft.last(), "seed {seed}: last of {name} {when}");
+            assert_eq!(raft.commit(), raft.last().index, "seed {seed}: commit of {name} {when}");
+            assert_eq!(raft.durable(), raft.last().index, "seed {seed}: durable of {name} {when}");
+            assert_eq!(raft.deadline(), None, "seed {seed}: {name} ({who:?}) still has a timer {when}");
+            assert!(raft.idle(), "seed {seed}: {name} is not idle {when}");
+            let start = node.replica.disk.live.start.previous.index.max(first.disk.live.start.previous.index);
+            let mut index = start.next();
+            while index <= raft.last().index {
+                assert_eq!(
+                    node.replica.disk.durable.get(index),
+                    first.disk.durable.get(index),
+                    "seed {seed}"
+                );
+                index = index.next();
+            }
+        }
+        assert_eq!(Index(self.checker.committed.len() as u64), first.raft.commit());
+    }
+}
+
+fn place(node: NodeId) -> usize {
+    usize::try_from(node.get()).unwrap() - 1
+}
+
+fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).flat_map(move |a| (0..count).filter(move |b| *b != a).map(move |b| (a, b)))
+}
