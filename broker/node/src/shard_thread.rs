@@ -1,12 +1,252 @@
-//! A shard's thread: the turn loop.
+//! A shard's thread: the turn loop, and the world as its executor sees it.
+//!
+//! A turn: read the clock once → answers of the last turn → notices → a bounded batch from the inbox → due deadlines
+//! → effects in order → one write a group, one sync round, one wake a socket → park until the inbox rings or the next
+//! deadline. If a turn gave answers, the next one follows without parking.
 
-use raftline_shard::types::Event;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
 
-use crate::payload::Payload;
+use raftline_proto::ids::{GroupId, NodeId, Term};
+use raftline_proto::time::Monotonic;
+use raftline_raft::types::Role;
+use raftline_shard::config::ShardConfig;
+use raftline_shard::image::MetadataImage;
+use raftline_shard::types::{Effect, Event, LivenessChange, RequestId, ShardAlarm};
+use raftline_shard::Shard;
+use raftline_storage::{Allocation, RealDisk};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::engine::AbortOnPanic;
+use crate::executor::{Executor, Outside, SyncRound};
+use crate::handle::{Parcel, ReplySink, Shards};
+use crate::inbox::Receiver;
+use crate::limits;
+use crate::payload::{OutReply, Payload, PeerMessage, PeerSender, SendOutcome};
+use crate::preallocator::Allocations;
+use crate::sync_pool::SyncPool;
+use crate::view::{GroupLeader, NodeView};
 
 /// What is never refused at a shard's inbox.
-#[derive(Debug)]
 pub(crate) enum Notice {
     /// Something happened that must not be lost.
     Event(Box<Event<Payload>>),
+    /// A sync round came to its end.
+    Synced {
+        round: SyncRound<RealDisk>,
+        result: io::Result<()>,
+    },
+    /// An allocation was run.
+    Allocated {
+        group: GroupId,
+        allocation: Allocation<RealDisk>,
+        result: io::Result<()>,
+    },
+    /// Sync, flush and end.
+    Stop,
+}
+
+/// What connects a shard with the rest of the node.
+pub(crate) struct Links {
+    pub(crate) shard: usize,
+    pub(crate) shards: Shards,
+    pub(crate) view: Arc<NodeView>,
+    pub(crate) pool: Arc<SyncPool<RealDisk>>,
+    pub(crate) allocations: Allocations<RealDisk>,
+    pub(crate) drained: mpsc::UnboundedSender<usize>,
+}
+
+/// One shard, its executor and its inbox.
+pub(crate) struct ShardThread<S: PeerSender> {
+    shard: Shard,
+    executor: Executor<RealDisk>,
+    inbox: Receiver<Parcel, Notice>,
+    clock: Clock,
+    world: World<S>,
+    parcels: Vec<Parcel>,
+    notices: Vec<Notice>,
+    effects: Vec<Effect<Payload>>,
+    answers: Vec<Event<Payload>>,
+    stopping: bool,
+}
+
+impl<S: PeerSender> ShardThread<S> {
+    pub(crate) fn spawn(
+        config: ShardConfig,
+        clock: Clock,
+        executor: Executor<RealDisk>,
+        inbox: Receiver<Parcel, Notice>,
+        links: Links,
+        peers: S,
+    ) -> io::Result<JoinHandle<io::Result<()>>> {
+        let name = format!("shard-{}", config.shard);
+        Builder::new().name(name).spawn(move || {
+            let _guard = AbortOnPanic;
+            let thread = Self {
+                shard: Shard::new(config, clock.now()),
+                executor,
+                inbox,
+                clock,
+                world: World { links, peers, sinks: HashMap::new(), replies: Vec::new() },
+                parcels: Vec::new(),
+                notices: Vec::new(),
+                effects: Vec::new(),
+                answers: Vec::new(),
+                stopping: false,
+            };
+            thread.run()
+        })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        self.shard.start(&mut self.effects);
+        while !(self.stopping && !self.executor.is_syncing()) {
+            self.turn();
+            if self.answers.is_empty() {
+                self.park();
+            }
+        }
+        let result = self.executor.shutdown(&mut self.world);
+        self.world.flush();
+        result
+    }
+
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        self.inbox.take(limits::TURN_EVENTS_MAX, &mut self.parcels, &mut self.notices);
+        let mut events = Vec::new();
+        for notice in self.notices.drain(..) {
+            match notice {
+                Notice::Event(event) => events.push(*event),
+                Notice::Synced { round, result } => {
+                    self.executor.sync_done(round, &result, &mut self.world, &mut self.answers);
+                }
+                Notice::Allocated { group, allocation, result } => {
+                    self.executor.allocated(group, allocation, result);
+                }
+                Notice::Stop => self.stopping = true,
+            }
+        }
+        // Answers first: the shard has to know what became of its last orders before it gives new ones.
+        for event in self.answers.drain(..).chain(events) {
+            self.shard.handle(now, event, &mut self.effects);
+        }
+        for Parcel { event, sink } in self.parcels.drain(..) {
+            if let Some((request, sink)) = sink {
+                self.world.sinks.insert(request.0, sink);
+            }
+            self.shard.handle(now, event, &mut self.effects);
+        }
+        if self.shard.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
+            self.shard.handle(now, Event::Tick, &mut self.effects);
+        }
+        self.shard.end_turn(now, &mut self.effects);
+        self.executor.perform(&mut self.effects, &mut self.world, &mut self.answers);
+        self.executor.end_turn(now, &mut self.world, &mut self.answers);
+        self.world.flush();
+    }
+
+    fn park(&self) {
+        let deadline = earlier(self.shard.deadline(), self.executor.deadline());
+        let at_most = deadline.map_or(limits::PARK_MAX, |deadline| deadline.since(self.clock.monotonic()));
+        if !at_most.is_zero() {
+            self.inbox.park(at_most.min(limits::PARK_MAX));
+        }
+    }
+}
+
+/// The earlier of two deadlines.
+fn earlier(first: Option<Monotonic>, second: Option<Monotonic>) -> Option<Monotonic> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first.min(second)),
+        (first, second) => first.or(second),
+    }
+}
+
+/// The node around a shard.
+struct World<S: PeerSender> {
+    links: Links,
+    peers: S,
+    /// Where the answers go to the requests that the shard holds.
+    sinks: HashMap<u64, ReplySink>,
+    /// This turn's replies. They go out once the turn's sync is under way: waking a client first would let it take
+    /// the core from the disk's work.
+    replies: Vec<(ReplySink, OutReply)>,
+}
+
+impl<S: PeerSender> World<S> {
+    fn flush(&mut self) {
+        self.peers.flush();
+        for (sink, reply) in self.replies.drain(..) {
+            sink.send(reply);
+        }
+    }
+}
+
+impl<S: PeerSender> Outside<RealDisk> for World<S> {
+    fn send(&mut self, to: NodeId, message: PeerMessage) -> SendOutcome {
+        self.peers.send(to, message)
+    }
+
+    fn reply(&mut self, request: RequestId, reply: OutReply) {
+        match self.sinks.remove(&request.0) {
+            Some(sink) => self.replies.push((sink, reply)),
+            None => tracing::error!(request = request.0, ?reply, "a reply to a request that nobody made"),
+        }
+    }
+
+    fn start_sync(&mut self, round: SyncRound<RealDisk>) {
+        self.links.pool.submit(self.links.shard, round);
+    }
+
+    fn sync_failed(&mut self, error: &io::Error) {
+        tracing::error!(
+            %error,
+            "a sync failed: what the disk holds is unknown now, so the broker stops at once. Check the disk; after a \
+             restart the log is read back from it and what is missing comes from the peers"
+        );
+        std::process::abort();
+    }
+
+    fn allocate(&mut self, group: GroupId, allocation: Allocation<RealDisk>) {
+        self.links.allocations.submit(self.links.shard, group, allocation);
+    }
+
+    fn publish_image(&mut self, image: Arc<MetadataImage>) {
+        self.links.view.set_image(Arc::clone(&image));
+        self.links.shards.tell_others(self.links.shard, || Event::Image(Arc::clone(&image)));
+    }
+
+    fn leader_changed(&mut self, group: GroupId, term: Term, leader: Option<NodeId>, role: Role) {
+        tracing::debug!(%group, %term, ?leader, ?role, "leader changed");
+        self.links.view.set_leader(group, GroupLeader { term, leader, role });
+    }
+
+    fn liveness(&mut self, peer: NodeId, change: LivenessChange) {
+        tracing::info!(%peer, ?change, "peer's liveness changed");
+        self.links.view.set_liveness(peer, change);
+        self.links.shards.tell_others(self.links.shard, || Event::Liveness { peer, change });
+    }
+
+    fn alarm(&mut self, group: GroupId, alarm: ShardAlarm) {
+        tracing::error!(%group, ?alarm, "alarm: this cannot happen unless there is a bug, or a peer or disk lies");
+    }
+
+    fn group_failed(&mut self, group: GroupId, reason: &str) {
+        tracing::error!(%group, reason, "replica closed: its storage failed");
+        self.links.view.set_failed(group, reason.to_owned());
+    }
+
+    fn group_deleted(&mut self, group: GroupId) {
+        tracing::info!(%group, "replica deleted with its topic");
+        self.links.view.remove_group(group);
+    }
+
+    fn drained(&mut self) {
+        // Nobody may be waiting any more.
+        let _ = self.links.drained.send(self.links.shard);
+    }
 }

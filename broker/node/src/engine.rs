@@ -1,0 +1,191 @@
+//! The engine: shard threads, the sync pool and the preallocator of one broker, started and stopped together.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use raftline_shard::config::ShardConfig;
+use raftline_shard::types::Event;
+use raftline_storage::{RealDisk, StateError};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::executor::Executor;
+use crate::handle::Shards;
+use crate::inbox::{self, InboxBounds};
+use crate::limits;
+use crate::payload::PeerSender;
+use crate::preallocator::{Finding, Preallocator};
+use crate::shard_thread::{Links, Notice, ShardThread};
+use crate::sync_pool::SyncPool;
+use crate::view::NodeView;
+
+/// What an engine is started with.
+pub struct EngineOptions {
+    /// The disk that holds `data_dir`.
+    pub disk: RealDisk,
+    /// The broker's directory. It exists and is locked by this process.
+    pub data_dir: PathBuf,
+    /// The process's clock.
+    pub clock: Clock,
+    /// One per shard, in order.
+    pub shards: Vec<ShardConfig>,
+    /// Threads that sync files, at most.
+    pub sync_lanes: usize,
+    /// What is to be kept free on the disk; `None`: [`default_reserve`].
+    pub reserve_bytes: Option<u64>,
+}
+
+/// Why an engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A shard's hard states cannot be read: without them nothing here may vote.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A thread could not be started, or the disk could not be asked for its size.
+    #[error("the broker's threads could not be started: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A running engine.
+pub struct Engine {
+    shards: Shards,
+    view: Arc<NodeView>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    pool: Arc<SyncPool<RealDisk>>,
+    preallocator: Preallocator<RealDisk>,
+    drained: mpsc::UnboundedReceiver<usize>,
+    reserve_bytes: u64,
+}
+
+impl Engine {
+    /// Starts all threads. `peers` makes each shard's way out to the peers.
+    ///
+    /// # Errors
+    /// If a shard's state cannot be read or a thread cannot be started.
+    pub fn start<S: PeerSender>(
+        options: EngineOptions,
+        mut peers: impl FnMut(usize) -> S,
+    ) -> Result<Self, EngineError> {
+        let EngineOptions { disk, data_dir, clock, shards: configs, sync_lanes, reserve_bytes } = options;
+        let reserve_bytes = match reserve_bytes {
+            Some(reserve_bytes) => reserve_bytes,
+            None => default_reserve(&data_dir)?,
+        };
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            configs.iter().map(|_| inbox::inbox(InboxBounds::default())).unzip();
+        let shards = Shards::new(senders);
+        let view = Arc::new(NodeView::default());
+        let pool = {
+            let shards = shards.clone();
+            let done = move |shard, round, result| shards.notify(shard, Notice::Synced { round, result });
+            Arc::new(SyncPool::start(sync_lanes, Arc::new(done))?)
+        };
+        let preallocator = {
+            let shards = shards.clone();
+            Preallocator::start(disk.clone(), data_dir.clone(), reserve_bytes, move |finding| match finding {
+                Finding::Allocated { shard, group, allocation, result } => {
+                    shards.notify(shard, Notice::Allocated { group, allocation, result });
+                }
+                Finding::Space(space) => {
+                    tracing::warn!(?space, "free space on the data directory's disk crossed the reserve");
+                    // Never refused: see `Shards::submit`.
+                    let _ = shards.submit(Event::DiskSpace(space));
+                }
+            })?
+        };
+        let (drained_sender, drained) = mpsc::unbounded_channel();
+        let mut threads = Vec::with_capacity(configs.len());
+        for (number, (config, inbox)) in configs.into_iter().zip(receivers).enumerate() {
+            let executor = Executor::new(disk.clone(), &data_dir, config.shard)?;
+            let links = Links {
+                shard: number,
+                shards: shards.clone(),
+                view: Arc::clone(&view),
+                pool: Arc::clone(&pool),
+                allocations: preallocator.allocations(),
+                drained: drained_sender.clone(),
+            };
+            threads.push(ShardThread::spawn(config, clock, executor, inbox, links, peers(number))?);
+        }
+        Ok(Self { shards, view, threads, pool, preallocator, drained, reserve_bytes })
+    }
+
+    /// The way to the shards.
+    #[must_use]
+    pub const fn shards(&self) -> &Shards {
+        &self.shards
+    }
+
+    /// What the shards publish.
+    #[must_use]
+    pub const fn view(&self) -> &Arc<NodeView> {
+        &self.view
+    }
+
+    /// What is kept free on the disk.
+    #[must_use]
+    pub const fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
+    /// Hands leaderships over and refuses new writes, until nothing leads here or `at_most` has passed. Sockets have
+    /// to stay up meanwhile. Says whether every shard got there.
+    pub async fn drain(&mut self, at_most: Duration) -> bool {
+        let shards = self.shards.count();
+        // Never refused: see `Shards::submit`.
+        let _ = self.shards.submit(Event::Drain);
+        let all = async {
+            for _ in 0..shards {
+                self.drained.recv().await;
+            }
+        };
+        tokio::time::timeout(at_most, all).await.is_ok()
+    }
+
+    /// Stops all threads after a last sync and flush. Blocks: not for an async worker.
+    ///
+    /// # Errors
+    /// If the last flush failed: the floors may lag behind then, nothing else.
+    pub fn stop(self) -> io::Result<()> {
+        for shard in 0..self.shards.count() {
+            self.shards.notify(shard, Notice::Stop);
+        }
+        let mut result = Ok(());
+        for thread in self.threads {
+            // A shard thread that panics aborts the process.
+            if let Ok(Err(error)) = thread.join() {
+                result = Err(error);
+            }
+        }
+        self.preallocator.stop();
+        if let Some(pool) = Arc::into_inner(self.pool) {
+            pool.stop();
+        }
+        result
+    }
+}
+
+/// What is kept free unless configured: [`limits::DISK_RESERVE_BYTES`] or a twentieth of the disk, whichever is
+/// smaller.
+///
+/// # Errors
+/// If the file system cannot be asked.
+pub fn default_reserve(data_dir: &std::path::Path) -> io::Result<u64> {
+    let facts = rustix::fs::statvfs(data_dir)?;
+    Ok(limits::DISK_RESERVE_BYTES.min(facts.f_blocks.saturating_mul(facts.f_frsize) / 20))
+}
+
+/// Aborts the process if its thread panics: a broker that goes on without one of its threads would hang its clients
+/// and hold its leaderships for ever.
+pub(crate) struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The executor: performs a shard's effects on disk and hands the rest to the world.
+//!
+//! It runs on the shard's thread, takes effects in order and decides nothing. There is no thread, no socket and no
+//! clock in here: those are behind [`Outside`], so the simulator drives this very code. A turn goes like this:
+//!
+//! 1. [`Executor::perform`] takes the turn's effects. Appends are staged, and written (one write a group) before
+//!    anything reads or replaces what they wrote: a group's `Replicate`, `Read`, `Truncate`.
+//! 2. [`Executor::end_turn`] writes what is staged still, opens a little more of the groups that are being opened,
+//!    and starts one sync round if none is in flight. Rounds follow each other without a timer: while one runs, the
+//!    turns gather for the next.
+//! 3. Both give answers: events that belong *before* all others into the next turn.
+//!
+//! Nothing is told "durable" before its round came back through [`Executor::sync_done`]. The durable floors are noted
+//! after that and flushed lazily: they may lag behind, never lead.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use raftline_proto::ids::{GroupId, Index};
+use raftline_proto::time::{Monotonic, Now};
+use raftline_shard::types::{Effect, Event, LogConfig};
+use raftline_storage::{Allocation, Disk, Lazy, Log, LogOptions, StateError, StateFile, StateTicket};
+
+use crate::limits;
+use crate::payload::{OutReply, Payload, PeerBody, PeerMessage};
+
+mod appending;
+mod opening;
+mod outside;
+mod resting;
+mod round;
+mod serving;
+#[cfg(test)]
+mod tests;
+
+pub use outside::Outside;
+use resting::Resting;
+pub use round::SyncRound;
+use serving::{Read, Replicate};
+
+/// Performs one shard's effects. See the module's description.
+pub struct Executor<D: Disk> {
+    disk: D,
+    groups_dir: PathBuf,
+    state: StateFile<D>,
+    groups: BTreeMap<GroupId, Group<D>>,
+    /// Groups that are being opened, with the next entry to replay.
+    opening: VecDeque<(GroupId, Index)>,
+    /// Groups with entries staged and not yet written, once each.
+    staged: Vec<GroupId>,
+    /// Groups that refused an append this turn, once each.
+    refused: Vec<GroupId>,
+    /// Groups with something written that no round covers yet.
+    dirty: BTreeSet<GroupId>,
+    /// Directories of deleted groups, renamed, to be removed at the end of the turn.
+    trash: Vec<PathBuf>,
+    resting: Resting,
+    sync: SyncState,
+    lazy: LazyState,
+}
+
+/// An open group.
+struct Group<D: Disk> {
+    log: Log<D>,
+    /// Invariant: in `Executor::staged` exactly if this is set.
+    staged: bool,
+    /// The disk refused an append this turn: later ones of the same turn would leave a gap, so they are dropped.
+    refused: bool,
+    /// An allocation is under way.
+    allocating: bool,
+    /// Read or written since resting groups were looked for last.
+    awake: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SyncState {
+    Idle,
+    InFlight,
+    /// A sync failed: nothing is performed any more.
+    Failed,
+}
+
+/// Whether durable floors or commit hints have changed since they were flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LazyState {
+    Clean,
+    /// They have, in this turn.
+    Changed,
+    ChangedSince(Monotonic),
+}
+
+impl<D: Disk> Executor<D> {
+    /// An executor for one shard of the broker at `data_dir`, which exists.
+    ///
+    /// # Errors
+    /// If the shard's state file cannot be read: then nothing here may vote or lead.
+    pub fn new(disk: D, data_dir: &Path, shard: u32) -> Result<Self, StateError> {
+        let state = StateFile::open(disk.clone(), &data_dir.join(format!("shard-{shard}")), shard)?;
+        let mut executor = Self {
+            disk,
+            groups_dir: data_dir.join("groups"),
+            state,
+            groups: BTreeMap::new(),
+            opening: VecDeque::new(),
+            staged: Vec::new(),
+            refused: Vec::new(),
+            dirty: BTreeSet::new(),
+            trash: Vec::new(),
+            resting: Resting::default(),
+            sync: SyncState::Idle,
+            lazy: LazyState::Clean,
+        };
+        if shard == 0 {
+            executor.find_trash();
+        }
+        Ok(executor)
+    }
+
+    /// Performs `effects` in order. Answers that are there at once are appended to `answers`.
+    pub fn perform(
+        &mut self,
+        effects: &mut Vec<Effect<Payload>>,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        for effect in effects.drain(..) {
+            if self.sync != SyncState::Failed {
+                self.perform_one(effect, outside, answers);
+            }
+        }
+    }
+
+    /// Ends the turn: writes what is staged, goes on with groups that are being opened, removes what was deleted and
+    /// starts a sync round if none is in flight.
+    pub fn end_turn(
+        &mut self,
+        now: Now,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        if self.sync == SyncState::Failed {
+            return;
+        }
+        self.write_all();
+        self.tell_refused(answers);
+        self.replay_some(outside, answers);
+        self.empty_trash();
+        if self.lazy == LazyState::Changed {
+            self.lazy = LazyState::ChangedSince(now.monotonic);
+        }
+        if self.sync == SyncState::Idle
+            && let Some(round) = self.begin_round(now.monotonic, self.lazy_due(now.monotonic), outside)
+        {
+            self.sync = SyncState::InFlight;
+            outside.start_sync(round);
+        }
+        self.rest_some(now.monotonic);
+    }
+
+    /// A round came back.
+    pub fn sync_done(
+        &mut self,
+        round: SyncRound<D>,
+        result: &io::Result<()>,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        assert!(self.sync == SyncState::InFlight, "a round came back that was not in flight");
+        if let Err(error) = result {
+            self.sync = SyncState::Failed;
+            outside.sync_failed(error);
+            return;
+        }
+        self.sync = SyncState::Idle;
+        for (group, ticket) in round.logs {
+            // It may have been deleted, or have failed, meanwhile.
+            if let Some(open) = self.groups.get_mut(&group) {
+                let last = open.log.durable_through(ticket.through());
+                self.state.note_floor(group, open.log.durable_position());
+                self.note_lazy();
+                answers.push(Event::LogDurable { group, last });
+            }
+        }
+        if let Some(ticket) = round.state {
+            for &(group, hard_state) in ticket.hard_states() {
+                if self.groups.contains_key(&group) {
+                    answers.push(Event::HardStateDurable { group, hard_state });
+                }
+            }
+            self.state.done(ticket);
+        }
+    }
+
+    /// An allocation came back.
+    pub fn allocated(&mut self, group: GroupId, allocation: Allocation<D>, result: io::Result<()>) {
+        if let Some(open) = self.groups.get_mut(&group) {
+            open.allocating = false;
+            open.log.allocated(allocation, result);
+        }
+    }
+
+    /// When [`Executor::end_turn`] has something to do although nothing happens.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Monotonic> {
+        let flush = match (self.sync, self.lazy) {
+            (SyncState::Idle, LazyState::ChangedSince(since)) => Some(since + limits::LAZY_FLUSH_INTERVAL),
+            _ => None,
+        };
+        flush.into_iter().chain(self.resting.deadline()).min()
+    }
+
+    /// A group's log, to look at: what a checker or an offline comparison reads. `None` if the group is not open.
+    #[must_use]
+    pub fn log(&self, group: GroupId) -> Option<&Log<D>> {
+        self.groups.get(&group).map(|open| &open.log)
+    }
+
+    /// Whether a sync round is in flight.
+    #[must_use]
+    pub fn is_syncing(&self) -> bool {
+        self.sync == SyncState::InFlight
+    }
+
+    /// Writes and syncs all there is, floors included, on this thread: the last act of a graceful stop, once no
+    /// round is in flight.
+    ///
+    /// # Errors
+    /// Whatever the disk said.
+    pub fn shutdown(&mut self, outside: &mut impl Outside<D>) -> io::Result<()> {
+        if self.sync == SyncState::Failed {
+            return Ok(());
+        }
+        assert!(self.sync == SyncState::Idle, "the last round has come back");
+        self.write_all();
+        // Twice: the first round's success is what the second one notes.
+        for _ in 0..2 {
+            let Some(round) = self.begin_round(Monotonic::ZERO, Lazy::Flush, outside) else { break };
+            self.sync = SyncState::InFlight;
+            let result = round.run();
+            self.sync_done(round, &result, outside, &mut Vec::new());
+            result?;
+        }
+        Ok(())
+    }
+
+    fn perform_one(
+        &mut self,
+        effect: Effect<Payload>,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        match effect {
+            Effect::Open { group, config } => self.open(group, config, outside, answers),
+            Effect::Configure { group, config } => {
+                if let Some(open) = self.groups.get_mut(&group) {
+                    open.log.configure(log_options(config));
+                }
+            }
+            Effect::Delete { group } => self.delete(group, outside, answers),
+            Effect::SaveHardState { group, hard_state } => {
+                self.state.set_hard_state(group, hard_state);
+            }
+            Effect::NoteCommit { group, commit } => {
+                self.state.note_commit(group, commit);
+                self.note_lazy();
+            }
+            Effect::Append { entry, payload } => self.append(&entry, payload),
+            Effect::Accept { group, entries, skip_bytes, payload } => {
+                self.accept(group, &entries, skip_bytes, &payload);
+            }
+            Effect::Truncate { group, from } => {
+                self.change(group, outside, answers, |log| log.truncate(from));
+            }
+            Effect::Reset { group, start } => {
+                self.change(group, outside, answers, |log| log.reset(start.previous, start.offset));
+            }
+            Effect::Replicate { group, to, from, up_to, bytes_max, message } => {
+                self.replicate(Replicate { group, to, from, up_to, bytes_max, message }, outside, answers);
+            }
+            Effect::Send { group, to, message } => {
+                let body = PeerBody::Raft { message, entries: Vec::new() };
+                // Refused is as good as lost on the way, which raft copes with.
+                let _ = outside.send(to, PeerMessage { group, body });
+            }
+            Effect::SendAlive { to } => {
+                let message = PeerMessage { group: GroupId::COORDINATOR, body: PeerBody::Alive };
+                let _ = outside.send(to, message);
+            }
+            Effect::Liveness { peer, change } => outside.liveness(peer, change),
+            Effect::Reply { request, reply } => outside.reply(request, OutReply::Shard(reply)),
+            Effect::Read {
+                request,
+                group,
+                from,
+                up_to,
+                bytes_min,
+                bytes_max,
+                force,
+                deadline,
+                start_offset,
+            } => {
+                let order =
+                    Read { request, group, from, up_to, bytes_min, bytes_max, force, deadline, start_offset };
+                self.read(&order, outside, answers);
+            }
+            Effect::FindOffset { request, group, timestamp, up_to } => {
+                self.find_offset(request, group, (timestamp, up_to), outside);
+            }
+            Effect::Retain { group, older_than, bytes_max, up_to } => {
+                self.retain(group, (older_than, bytes_max), up_to, answers);
+            }
+            Effect::PublishImage(image) => outside.publish_image(image),
+            Effect::LeaderChanged { group, term, leader, role } => {
+                outside.leader_changed(group, term, leader, role);
+            }
+            Effect::Alarm { group, alarm } => outside.alarm(group, alarm),
+            Effect::Drained => outside.drained(),
+        }
+    }
+
+    /// Closes a group for good (until a restart) and says why.
+    fn fail(
+        &mut self,
+        group: GroupId,
+        reason: String,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        self.groups.remove(&group);
+        self.dirty.remove(&group);
+        outside.group_failed(group, &reason);
+        answers.push(Event::Failed { group, reason });
+    }
+
+    fn note_lazy(&mut self) {
+        if self.lazy == LazyState::Clean {
+            self.lazy = LazyState::Changed;
+        }
+    }
+
+    fn lazy_due(&self, now: Monotonic) -> Lazy {
+        match self.lazy {
+            LazyState::ChangedSince(since) if now >= since + limits::LAZY_FLUSH_INTERVAL => Lazy::Flush,
+            _ => Lazy::Hold,
+        }
+    }
+
+    /// Everything written and not yet covered, as one round; `None` if there is nothing.
+    fn begin_round(
+        &mut self,
+        now: Monotonic,
+        lazy: Lazy,
+        outside: &mut impl Outside<D>,
+    ) -> Option<SyncRound<D>> {
+        let state = match self.begin_state(now, lazy) {
+            Ok(state) => state,
+            Err(error) => {
+                self.sync = SyncState::Failed;
+                outside.sync_failed(&error);
+                return None;
+            }
+        };
+        let mut logs = Vec::new();
+        for group in std::mem::take(&mut self.dirty) {
+            let Some(open) = self.groups.get_mut(&group) else { continue };
+            if let Some(ticket) = open.log.begin_sync() {
+                logs.push((group, ticket));
+            }
+            if !open.allocating
+                && let Some(allocation) = open.log.allocation_wanted()
+            {
+                open.allocating = true;
+                outside.allocate(group, allocation);
+            }
+        }
+        (state.is_some() || !logs.is_empty()).then(|| SyncRound { disk: self.disk.clone(), logs, state })
+    }
+
+    /// Writes what is due of the state file.
+    fn begin_state(&mut self, now: Monotonic, lazy: Lazy) -> io::Result<Option<StateTicket<D>>> {
+        match self.state.begin_sync(lazy) {
+            // All of it stays due: the votes among it are withheld until there is room again.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "the state file cannot be written: votes and terms wait for room on the disk");
+                self.lazy = LazyState::ChangedSince(now);
+                Ok(None)
+            }
+            Ok(ticket) => {
+                if lazy == Lazy::Flush {
+                    self.lazy = LazyState::Clean;
+                }
+                Ok(ticket)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn log_options(config: LogConfig) -> LogOptions {
+    LogOptions { segment_bytes: config.segment_bytes }
+}

@@ -1,0 +1,138 @@
+//! Effects that change a group's log.
+//!
+//! Appends are staged and written together. What the disk refuses is told at the end of the turn, once for each group,
+//! with the log's end as it is then.
+
+use raftline_proto::batch;
+use raftline_proto::entry::{EntryHeader, EntryInfo, EntryKind};
+use raftline_proto::ids::{GroupId, Index};
+use raftline_proto::time::Timestamp;
+use raftline_raft::types::LogStart;
+use raftline_shard::types::Event;
+use raftline_storage::{AppendError, Disk, Log};
+
+use super::{Executor, Outside};
+use crate::payload::Payload;
+
+impl<D: Disk> Executor<D> {
+    /// Stages an entry that this node made as the leader.
+    pub(super) fn append(&mut self, entry: &EntryInfo, payload: Option<Payload>) {
+        let header = entry.header;
+        let Some(open) = self.touch(header.group) else { return };
+        if open.refused {
+            return;
+        }
+        let parts = match (header.kind, payload) {
+            (EntryKind::Data, Some(payload)) => {
+                batch::stamped(payload.bytes(), header.base_offset, header.id.term)
+            }
+            (EntryKind::Data, None) => panic!("the shard ordered a data entry without its batch: {header:?}"),
+            (EntryKind::NoOp | EntryKind::Membership | EntryKind::Metadata, _) => {
+                let encoded = entry.body.encode_payload().expect("only data entries have no encoding");
+                [encoded.into(), bytes::Bytes::new()]
+            }
+        };
+        open.log.append(header, parts);
+        self.stage(header.group);
+    }
+
+    /// Stages a leader's entries, byte for byte.
+    pub(super) fn accept(&mut self, group: GroupId, entries: &[EntryHeader], skip_bytes: u64, payload: &Payload) {
+        let Some(open) = self.touch(group) else { return };
+        if open.refused || entries.is_empty() {
+            return;
+        }
+        let skip = usize::try_from(skip_bytes).expect("within a message");
+        let entry_bytes: u64 = entries.iter().map(EntryHeader::entry_bytes).sum();
+        let up_to = skip + usize::try_from(entry_bytes).expect("within a message");
+        open.log.append_encoded(entries, payload.bytes().slice(skip..up_to));
+        self.stage(group);
+    }
+
+    fn stage(&mut self, group: GroupId) {
+        if let Some(open) = self.groups.get_mut(&group)
+            && !open.staged
+        {
+            open.staged = true;
+            self.staged.push(group);
+        }
+    }
+
+    /// Writes what all groups have staged.
+    pub(super) fn write_all(&mut self) {
+        for group in std::mem::take(&mut self.staged) {
+            self.write(group);
+        }
+    }
+
+    /// Writes what one group has staged, in one write.
+    pub(super) fn write(&mut self, group: GroupId) {
+        let Some(open) = self.groups.get_mut(&group).filter(|open| open.staged) else { return };
+        open.staged = false;
+        // What came before a refusal in the same write may have been written.
+        self.dirty.insert(group);
+        if let Err(AppendError { last, source }) = open.log.write() {
+            tracing::warn!(%group, %last, error = %source, "the disk refused an append");
+            if !open.refused {
+                open.refused = true;
+                self.refused.push(group);
+            }
+        }
+    }
+
+    /// Tells of the appends that were refused.
+    pub(super) fn tell_refused(&mut self, answers: &mut Vec<Event<Payload>>) {
+        for group in std::mem::take(&mut self.refused) {
+            if let Some(open) = self.groups.get_mut(&group) {
+                open.refused = false;
+                let (last, next_offset) = (open.log.last(), open.log.next_offset());
+                answers.push(Event::AppendFailed { group, last, next_offset });
+            }
+        }
+    }
+
+    /// Truncates or resets. Done even after a refused append of the same turn: the shard believes that it was, and
+    /// the `AppendFailed` at the end of the turn names the log's end as it is then.
+    pub(super) fn change(
+        &mut self,
+        group: GroupId,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+        change: impl FnOnce(&mut Log<D>) -> Result<(), AppendError>,
+    ) {
+        self.write(group);
+        let Some(open) = self.touch(group) else { return };
+        match change(&mut open.log) {
+            Ok(()) => {
+                self.dirty.insert(group);
+            }
+            // The log holds what raft has given up, so the two disagree: the replica has to stay closed.
+            Err(AppendError { last, source }) => {
+                let reason = format!("the log could not be cut and ends at entry {last}: {source}");
+                self.fail(group, reason, outside, answers);
+            }
+        }
+    }
+
+    /// Drops the oldest segments.
+    pub(super) fn retain(
+        &mut self,
+        group: GroupId,
+        limits: (Option<Timestamp>, Option<u64>),
+        up_to: Index,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        self.write(group);
+        let Some(open) = self.groups.get_mut(&group) else { return };
+        let (older_than, bytes_max) = limits;
+        let before = open.log.start();
+        if let Err(error) = open.log.retain(older_than, bytes_max, up_to) {
+            // What is left stays; the next round of retention tries again.
+            tracing::warn!(%group, %error, "old segments could not be removed");
+        }
+        let (previous, offset) = open.log.start();
+        if (previous, offset) != before {
+            answers.push(Event::Trimmed { group, start: LogStart { previous, offset } });
+        }
+    }
+}

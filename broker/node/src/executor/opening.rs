@@ -1,0 +1,171 @@
+//! Opening groups, a bounded bit a turn, and deleting them.
+
+use std::io;
+use std::path::PathBuf;
+
+use raftline_proto::entry::EntryInfo;
+use raftline_proto::ids::{GroupId, Index};
+use raftline_raft::types::LogStart;
+use raftline_shard::types::{Event, LogConfig, OpenedGroup};
+use raftline_storage::{Disk, Log};
+
+use super::{Executor, Group, Outside, log_options};
+use crate::limits;
+use crate::payload::Payload;
+
+/// What a deleted group's directory is called until it is gone. Not a number, so no group's name.
+const TRASH_SUFFIX: &str = ".deleted";
+
+impl<D: Disk> Executor<D> {
+    /// Opens the log; its entries follow from [`Executor::replay_some`], turn by turn.
+    pub(super) fn open(
+        &mut self,
+        group: GroupId,
+        config: LogConfig,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        let dir = self.group_dir(group);
+        let floor = self.state.get(group).floor;
+        match Log::open(self.disk.clone(), &dir, group, log_options(config), floor) {
+            Ok(log) => {
+                tracing::debug!(%group, recovery = ?log.recovery(), "log opened");
+                let first = log.start().0.index.next();
+                let open = Group { log, staged: false, refused: false, allocating: false, awake: false };
+                self.groups.insert(group, open);
+                self.opening.push_back((group, first));
+                self.touch(group);
+            }
+            Err(error) => self.fail(group, error.to_string(), outside, answers),
+        }
+    }
+
+    /// Replays a bounded count of entries of the groups that are being opened: a log of many gigabytes must not
+    /// become as many entries in memory at once.
+    pub(super) fn replay_some(&mut self, outside: &mut impl Outside<D>, answers: &mut Vec<Event<Payload>>) {
+        let mut budget = Budget { entries: limits::REPLAY_ENTRIES_MAX, bytes: limits::REPLAY_BYTES_MAX };
+        while !budget.is_spent()
+            && let Some((group, from)) = self.opening.pop_front()
+        {
+            // Deleted or failed while it was being opened.
+            let Some(open) = self.groups.get(&group) else { continue };
+            let state = self.state.get(group);
+            let last = open.log.last();
+            let commit_hint = state.commit_hint.min(last.index);
+            match replay_chunk(&open.log, from, &mut budget) {
+                Ok(entries) => {
+                    let next = entries.last().map_or(from, |entry| entry.header.id.index.next());
+                    if !entries.is_empty() {
+                        answers.push(Event::Replay { group, commit_hint, entries });
+                    }
+                    if next <= last.index {
+                        self.opening.push_front((group, next));
+                        continue;
+                    }
+                    let (previous, offset) = open.log.start();
+                    let recovered = OpenedGroup {
+                        hard_state: state.hard_state,
+                        commit_hint,
+                        start: LogStart { previous, offset },
+                        last,
+                        term_starts: open.log.term_starts(),
+                    };
+                    answers.push(Event::Opened { group, recovered });
+                }
+                Err(reason) => self.fail(group, reason, outside, answers),
+            }
+        }
+    }
+
+    /// Closes a group and puts its directory away. The rename is made durable and the files are removed at the end
+    /// of the turn, for all groups of a deleted topic at once.
+    pub(super) fn delete(
+        &mut self,
+        group: GroupId,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        self.groups.remove(&group);
+        self.dirty.remove(&group);
+        let (from, to) = (self.group_dir(group), self.trash_dir(group));
+        match self.disk.rename(&from, &to) {
+            Ok(()) => {
+                self.trash.push(to);
+                self.state.remove(group);
+                outside.group_deleted(group);
+            }
+            // It was never opened here, or its deletion was under way when the process stopped.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.state.remove(group);
+                outside.group_deleted(group);
+            }
+            Err(error) => {
+                let reason = format!("{} could not be deleted: {error}", from.display());
+                self.fail(group, reason, outside, answers);
+            }
+        }
+    }
+
+    /// Removes the directories that were put away, after making sure that no crash can bring them back half empty.
+    pub(super) fn empty_trash(&mut self) {
+        if self.trash.is_empty() {
+            return;
+        }
+        if let Err(error) = self.disk.sync_dir(&self.groups_dir) {
+            // They stay where they are: the next start removes them.
+            tracing::warn!(dir = %self.groups_dir.display(), %error, "directory could not be synced");
+            self.trash.clear();
+        }
+        for dir in std::mem::take(&mut self.trash) {
+            if let Err(error) = self.disk.remove_dir_all(&dir) {
+                tracing::warn!(dir = %dir.display(), %error, "deleted group's files could not be removed");
+            }
+        }
+    }
+
+    /// Finds what a crash left of earlier deletions.
+    pub(super) fn find_trash(&mut self) {
+        let names = self.disk.list(&self.groups_dir).unwrap_or_default();
+        let trash = names.iter().filter(|name| name.ends_with(TRASH_SUFFIX));
+        self.trash.extend(trash.map(|name| self.groups_dir.join(name)));
+        self.empty_trash();
+    }
+
+    fn group_dir(&self, group: GroupId) -> PathBuf {
+        self.groups_dir.join(group.to_string())
+    }
+
+    fn trash_dir(&self, group: GroupId) -> PathBuf {
+        self.groups_dir.join(format!("{group}{TRASH_SUFFIX}"))
+    }
+}
+
+/// What may still be replayed this turn.
+struct Budget {
+    entries: usize,
+    bytes: u64,
+}
+
+impl Budget {
+    const fn is_spent(&self) -> bool {
+        self.entries == 0 || self.bytes == 0
+    }
+}
+
+/// The next entries of a log from `from` on, until the budget is spent.
+fn replay_chunk<D: Disk>(log: &Log<D>, from: Index, budget: &mut Budget) -> Result<Vec<EntryInfo>, String> {
+    let mut entries = Vec::new();
+    for next in log.replay(from) {
+        let (header, payload) = next.map_err(|error| error.to_string())?;
+        let entry = EntryInfo::decode(header, &payload).map_err(|error| {
+            format!("entry {} has a valid checksum and cannot be understood: {error}", header.id)
+        })?;
+        entries.push(entry);
+        budget.entries -= 1;
+        budget.bytes = budget.bytes.saturating_sub(header.entry_bytes());
+        if budget.is_spent() {
+            break;
+        }
+    }
+    Ok(entries)
+}

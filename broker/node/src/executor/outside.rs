@@ -1,0 +1,56 @@
+//! What an executor needs of the world: sockets, threads and the node around it.
+
+use std::io;
+use std::sync::Arc;
+
+use raftline_proto::ids::{GroupId, NodeId, Term};
+use raftline_raft::types::Role;
+use raftline_shard::image::MetadataImage;
+use raftline_shard::types::{LivenessChange, RequestId, ShardAlarm};
+use raftline_storage::{Allocation, Disk};
+
+use super::round::SyncRound;
+use crate::payload::{OutReply, PeerMessage, SendOutcome};
+
+/// The world around an executor: threads and sockets in production, one event heap in the simulator. Nothing here
+/// blocks.
+pub trait Outside<D: Disk> {
+    /// Hands a message to the transport.
+    fn send(&mut self, to: NodeId, message: PeerMessage) -> SendOutcome;
+
+    /// Answers a client.
+    fn reply(&mut self, request: RequestId, reply: OutReply);
+
+    /// Runs the round on other threads ([`SyncRound::run`], or its parts side by side). At most one is in flight;
+    /// it comes back through [`super::Executor::sync_done`].
+    fn start_sync(&mut self, round: SyncRound<D>);
+
+    /// A sync failed: what it covered may be gone from the page cache without ever having reached the disk, so
+    /// nothing that this process says about it can be trusted any more (FAULTS P5). Production aborts the process
+    /// here. If this returns, the executor performs nothing ever after.
+    fn sync_failed(&mut self, error: &io::Error);
+
+    /// Runs the allocation on another thread; it comes back through [`super::Executor::allocated`].
+    fn allocate(&mut self, group: GroupId, allocation: Allocation<D>);
+
+    /// The metadata changed: for the node's readers and its other shards.
+    fn publish_image(&mut self, image: Arc<MetadataImage>);
+
+    /// What this node knows of a group's leader changed.
+    fn leader_changed(&mut self, group: GroupId, term: Term, leader: Option<NodeId>, role: Role);
+
+    /// This shard found out about a peer's liveness: for the node's other shards.
+    fn liveness(&mut self, peer: NodeId, change: LivenessChange);
+
+    /// Something that cannot happen did: for the operator.
+    fn alarm(&mut self, group: GroupId, alarm: ShardAlarm);
+
+    /// A group's storage failed; its replica stays closed. For the operator.
+    fn group_failed(&mut self, group: GroupId, reason: &str);
+
+    /// A group was deleted here.
+    fn group_deleted(&mut self, group: GroupId);
+
+    /// The shard is drained.
+    fn drained(&mut self);
+}

@@ -1,0 +1,143 @@
+//! Effects that read a group's log: for followers, for consumers.
+
+use raftline_proto::batch::BatchHeader;
+use raftline_proto::ids::{GroupId, Index, NodeId, Offset};
+use raftline_proto::time::{Monotonic, Timestamp};
+use raftline_raft::types::{Message, ReplicateOutcome};
+use raftline_shard::types::{Event, FetchError, Reply, RequestId};
+use raftline_storage::{BatchesRead, Disk, ReadError};
+
+use super::{Executor, Group, Outside};
+use crate::payload::{FetchedBatches, OutReply, Payload, PeerBody, PeerMessage, SendOutcome};
+
+/// The fields of an [`raftline_shard::types::Effect::Replicate`].
+pub(super) struct Replicate {
+    pub(super) group: GroupId,
+    pub(super) to: NodeId,
+    pub(super) from: Index,
+    pub(super) up_to: Index,
+    pub(super) bytes_max: u64,
+    pub(super) message: Message,
+}
+
+/// The fields of an [`raftline_shard::types::Effect::Read`].
+pub(super) struct Read {
+    pub(super) request: RequestId,
+    pub(super) group: GroupId,
+    pub(super) from: Offset,
+    pub(super) up_to: Offset,
+    pub(super) bytes_min: u64,
+    pub(super) bytes_max: u64,
+    pub(super) force: bool,
+    pub(super) deadline: Monotonic,
+    pub(super) start_offset: Offset,
+}
+
+impl<D: Disk> Executor<D> {
+    /// Sends entries to a follower, as slices of the log.
+    pub(super) fn replicate(
+        &mut self,
+        order: Replicate,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        let Replicate { group, to, from, up_to, bytes_max, message } = order;
+        let Message::Append { term, .. } = message else { panic!("entries go out with an append: {message:?}") };
+        self.write(group);
+        let answer = |up_to, bytes, outcome| Event::Replicated { group, to, term, from, up_to, bytes, outcome };
+        let Some(open) = self.touch(group).filter(|open| !open.refused) else {
+            // What should be sent may not be in the log. The answer to the refused append comes before any retry.
+            answers.push(answer(from, 0, ReplicateOutcome::Busy));
+            return;
+        };
+        let (entries, up_to, bytes) = if from == up_to {
+            (Vec::new(), from, 0)
+        } else {
+            match open.log.read_entries(from, up_to, bytes_max) {
+                Ok(read) => (read.parts, read.up_to, read.bytes),
+                Err(ReadError::Trimmed { .. }) => {
+                    answers.push(answer(from, 0, ReplicateOutcome::Trimmed));
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%group, %from, %error, "entries for a follower could not be read");
+                    answers.push(answer(from, 0, ReplicateOutcome::Busy));
+                    return;
+                }
+            }
+        };
+        let body = PeerBody::Raft { message, entries };
+        answers.push(match outside.send(to, PeerMessage { group, body }) {
+            SendOutcome::Sent => answer(up_to, bytes, ReplicateOutcome::Sent),
+            SendOutcome::Busy => answer(from, 0, ReplicateOutcome::Busy),
+        });
+    }
+
+    /// Answers a fetch, or says that there is too little yet.
+    pub(super) fn read(
+        &mut self,
+        order: &Read,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        let &Read { request, group, from, up_to, bytes_min, bytes_max, force, deadline, start_offset } = order;
+        self.write(group);
+        let read = self.touched(group).and_then(|open| {
+            open.log.read_batches(from, up_to, bytes_max).map_err(|error| error.to_string())
+        });
+        let reply = match read {
+            Ok(read) if !force && read.bytes < bytes_min && reaches(&read, up_to) => {
+                let bytes = read.bytes;
+                let want = (from, up_to, bytes_min, bytes_max);
+                answers.push(read_short(request, group, want, deadline, bytes));
+                return;
+            }
+            Ok(BatchesRead { batches, .. }) => {
+                OutReply::Fetched(FetchedBatches { batches, start_offset, high_watermark: up_to })
+            }
+            Err(reason) => OutReply::Shard(Reply::Fetched(Err(FetchError::Storage(reason)))),
+        };
+        outside.reply(request, reply);
+    }
+
+    /// Answers a query for the offset at a timestamp.
+    pub(super) fn find_offset(
+        &mut self,
+        request: RequestId,
+        group: GroupId,
+        query: (Timestamp, Offset),
+        outside: &mut impl Outside<D>,
+    ) {
+        self.write(group);
+        let (timestamp, up_to) = query;
+        let found = self
+            .touched(group)
+            .and_then(|open| open.log.offset_at(timestamp, up_to).map_err(|error| error.to_string()));
+        let reply = match found {
+            Ok(offset) => OutReply::FoundOffset { offset, high_watermark: up_to },
+            Err(reason) => OutReply::Shard(Reply::Offset(Err(FetchError::Storage(reason)))),
+        };
+        outside.reply(request, reply);
+    }
+
+    fn touched(&mut self, group: GroupId) -> Result<&mut Group<D>, String> {
+        self.touch(group).ok_or_else(|| format!("the replica of group {group} is not open"))
+    }
+}
+
+/// Whether a read got everything below `up_to`. If not, it ended because the next batch would not fit: then waiting
+/// for more is useless, however little it is.
+fn reaches(read: &BatchesRead, up_to: Offset) -> bool {
+    let Some(last) = read.batches.last() else { return true };
+    BatchHeader::decode(last).is_ok_and(|header| header.next_offset() >= up_to)
+}
+
+fn read_short(
+    request: RequestId,
+    group: GroupId,
+    (from, up_to, bytes_min, bytes_max): (Offset, Offset, u64, u64),
+    deadline: Monotonic,
+    bytes: u64,
+) -> Event<Payload> {
+    Event::ReadShort { request, group, from, up_to, bytes_min, bytes_max, deadline, bytes }
+}
