@@ -351,13 +351,8 @@ impl<'a> Standing<'a> {
     /// The replicas known to have `index` on stable storage. Exact on the leader only.
     pub fn durable_on(&self, index: Index) -> Vec<NodeId> {
         let own = (self.durable >= index).then_some(self.node);
-        let mut nodes: Vec<NodeId> = self
-            .followers()
-            .into_iter()
-            .filter(|follower| follower.matched >= index)
-            .map(|follower| follower.node)
-            .chain(own)
-            .collect();
+        let peers = self.raft.peers().filter(|peer| peer.matched >= index).map(|peer| peer.node);
+        let mut nodes: Vec<NodeId> = peers.chain(own).collect();
         nodes.sort_unstable();
         nodes
     }

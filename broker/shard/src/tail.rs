@@ -131,9 +131,11 @@ impl Tail {
         dropped
     }
 
-    /// The log's prefix is gone.
+    /// The log's prefix is gone. News of an earlier trim than is known comes late: the log was reset meanwhile.
     pub fn trimmed(&mut self, start: LogStart) {
-        self.start = start;
+        if start.previous.index >= self.start.previous.index {
+            self.start = start;
+        }
     }
 
     /// Where the log starts.

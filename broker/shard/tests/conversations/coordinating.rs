@@ -1,0 +1,223 @@
+//! The coordinator: brokers, topics, configs.
+
+use crate::world::{End, N1, N2, N3, World};
+use raftline_proto::ids::{GroupId, Incarnation, ProducerId};
+use raftline_shard::types::{
+    CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, FetchError, ProduceError, Reply,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+fn image_everywhere(world: &mut World, look: impl Fn(&raftline_shard::image::MetadataImage) -> bool) {
+    world.until("the image on every shard", |world| {
+        let processes = world.nodes.values().filter_map(|node| node.process.as_ref());
+        processes.flat_map(|process| &process.shards).all(|shard| look(shard.image())).then_some(())
+    });
+}
+
+#[test]
+fn the_first_leader_names_the_cluster() {
+    let mut world = World::new();
+    image_everywhere(&mut world, |image| image.cluster.is_some());
+    let clusters: BTreeSet<_> = world
+        .nodes
+        .values()
+        .filter_map(|node| node.process.as_ref())
+        .map(|process| process.shards[1].image().cluster.clone())
+        .collect();
+    assert_eq!(clusters.len(), 1, "{clusters:?}");
+}
+
+#[test]
+fn brokers_register_once_and_again() {
+    let mut world = World::new();
+    assert_eq!(world.register(N1, Incarnation(1)), Ok(CoordinatorReply::Done));
+    assert_eq!(world.register(N1, Incarnation(1)), Ok(CoordinatorReply::Done), "nothing changes");
+    let before = world.nodes[&N1].last(GroupId::COORDINATOR);
+    assert_eq!(world.register(N1, Incarnation(1)), Ok(CoordinatorReply::Done));
+    assert_eq!(world.nodes[&N1].last(GroupId::COORDINATOR), before, "and nothing is written");
+    let command = CoordinatorCommand::RegisterBroker {
+        node: N1,
+        incarnation: Incarnation(1),
+        grpc_address: "elsewhere:1".to_owned(),
+    };
+    assert_eq!(world.command(command), Ok(CoordinatorReply::Done));
+    image_everywhere(&mut world, |image| {
+        image.brokers.get(&N1).is_some_and(|broker| broker.grpc_address == "elsewhere:1")
+    });
+}
+
+#[test]
+fn a_wiped_node_is_refused_by_name() {
+    let mut world = World::registered();
+    assert_eq!(
+        world.register(N2, Incarnation(99)),
+        Err(CoordinatorError::IncarnationMismatch {
+            node: N2,
+            known: Incarnation(2),
+            found: Incarnation(99)
+        })
+    );
+}
+
+#[test]
+fn followers_say_who_leads() {
+    let mut world = World::registered();
+    let leader = world.leader(GroupId::COORDINATOR);
+    let follower = [N1, N2, N3].into_iter().find(|node| *node != leader).expect("two of them");
+    let outcome = world.coordinate(follower, CoordinatorCommand::AllocateProducerId);
+    assert_eq!(outcome, Err(CoordinatorError::NotLeader { leader: Some(leader) }));
+}
+
+#[test]
+fn producer_ids_are_unique_across_leaders() {
+    let mut world = World::registered();
+    let mut ids = BTreeSet::new();
+    for round in 0..3 {
+        for _ in 0..3 {
+            match world.command(CoordinatorCommand::AllocateProducerId) {
+                Ok(CoordinatorReply::ProducerId(ProducerId(id))) => assert!(ids.insert(id), "{id} twice"),
+                other => panic!("round {round}: {other:?}"),
+            }
+        }
+        let leader = world.leader(GroupId::COORDINATOR);
+        world.end(leader, End::Killed);
+        world.leader(GroupId::COORDINATOR);
+        world.start(leader);
+    }
+}
+
+#[test]
+fn topic_names_partitions_and_configs_are_checked() {
+    let mut world = World::registered();
+    for name in ["", ".", "..", "a/b", "../x", "a b", "ü", &"x".repeat(250)] {
+        let command = world.topic(name, None, &[]);
+        let outcome = world.command(command);
+        assert!(matches!(outcome, Err(CoordinatorError::InvalidTopicName { .. })), "{name:?}: {outcome:?}");
+    }
+    for count in [0, 10_001] {
+        let command = world.topic("t", Some(count), &[]);
+        let expected = CoordinatorError::InvalidPartitions { asked: count, min: 1, max: 10_000 };
+        assert_eq!(world.command(command), Err(expected));
+    }
+    let command = world.topic("t", None, &[("segment.bytes", "1")]);
+    assert_eq!(
+        world.command(command),
+        Err(CoordinatorError::InvalidConfig {
+            name: "segment.bytes".to_owned(),
+            value: "1".to_owned(),
+            reason: "out of range; it must be from 4096 to 1073741824".to_owned(),
+        })
+    );
+    let mut command = world.topic("t", None, &[]);
+    if let CoordinatorCommand::CreateTopic { replication, .. } = &mut command {
+        *replication = Some(4);
+    }
+    assert_eq!(world.command(command), Err(CoordinatorError::InvalidReplication { asked: 4, brokers: 3 }));
+    for command in [
+        CoordinatorCommand::DeleteTopic { name: "none".to_owned() },
+        CoordinatorCommand::AddPartitions { name: "none".to_owned(), total: 3 },
+        CoordinatorCommand::AlterTopic { name: "none".to_owned(), configs: BTreeMap::new() },
+    ] {
+        assert_eq!(world.command(command), Err(CoordinatorError::UnknownTopic { name: "none".to_owned() }));
+    }
+}
+
+#[test]
+fn a_topic_is_made_once() {
+    let mut world = World::registered();
+    let command = world.topic("orders", Some(2), &[]);
+    let made = world.command(command.clone()).expect("created");
+    assert_eq!(world.command(command), Ok(made), "the same request again: its answer was lost");
+    let command = world.topic("orders", Some(2), &[]);
+    assert_eq!(world.command(command), Err(CoordinatorError::TopicExists { name: "orders".to_owned() }));
+}
+
+#[test]
+fn two_commands_in_flight_do_not_contradict_each_other() {
+    let mut world = World::registered();
+    let leader = world.leader(GroupId::COORDINATOR);
+    let deadline = world.deadline(Duration::from_secs(5));
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let command = world.topic("orders", Some(1), &[]);
+        asked.push(world.ask(leader, |request| Event::Coordinate { request, command, deadline }));
+    }
+    let outcomes: Vec<Reply> = asked.into_iter().map(|request| world.shard_answer(request)).collect();
+    assert!(matches!(&outcomes[0], Reply::Coordinated(Ok(_))), "{outcomes:?}");
+    let exists = CoordinatorError::TopicExists { name: "orders".to_owned() };
+    assert_eq!(outcomes[1], Reply::Coordinated(Err(exists)));
+    world.assert_no_alarms();
+}
+
+#[test]
+fn a_command_without_a_majority_has_an_unknown_outcome() {
+    let mut world = World::registered();
+    let leader = world.leader(GroupId::COORDINATOR);
+    world.isolate(leader);
+    let command = world.topic("orders", Some(1), &[]);
+    assert_eq!(world.coordinate(leader, command), Err(CoordinatorError::OutcomeUnknown));
+}
+
+#[test]
+fn configs_change_and_partitions_are_added() {
+    let mut world = World::registered();
+    world.create_topic("orders", 1);
+    let configs =
+        [("max.message.bytes".to_owned(), Some("70".to_owned())), ("retention.ms".to_owned(), None)];
+    let alter =
+        CoordinatorCommand::AlterTopic { name: "orders".to_owned(), configs: configs.into_iter().collect() };
+    assert_eq!(world.command(alter), Ok(CoordinatorReply::Done));
+    let add = CoordinatorCommand::AddPartitions { name: "orders".to_owned(), total: 3 };
+    assert_eq!(world.command(add), Ok(CoordinatorReply::Done));
+    let fewer = CoordinatorCommand::AddPartitions { name: "orders".to_owned(), total: 2 };
+    assert_eq!(
+        world.command(fewer),
+        Err(CoordinatorError::InvalidPartitions { asked: 2, min: 3, max: 10_000 })
+    );
+    for partition in 0..3 {
+        let group = world.group("orders", partition);
+        world.produce(group, "fits").expect("acknowledged");
+        let outcome = world.produce(group, "does-not-fit");
+        assert!(matches!(outcome, Err(ProduceError::TooLarge { .. })), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_deleted_topic_answers_who_waits_and_leaves_nothing() {
+    let (mut world, group) = World::with_topic();
+    world.produce(group, "a").expect("acknowledged");
+    let leader = world.leader(group);
+    let fetch = world.fetch_from(leader, group, 1, 1, Duration::from_secs(60));
+    world.muted.insert(group);
+    let produce = world.send(leader, group, "b");
+    let delete = CoordinatorCommand::DeleteTopic { name: "orders".to_owned() };
+    assert_eq!(world.command(delete), Ok(CoordinatorReply::Done));
+    assert_eq!(world.fetched(fetch), Err(FetchError::UnknownGroup));
+    assert_eq!(world.produced(produce), Err(ProduceError::UnknownGroup));
+    image_everywhere(&mut world, |image| image.topics.is_empty());
+    world.run_for(Duration::from_secs(1));
+    for node in world.nodes.values() {
+        assert!(!node.disk.live.contains_key(&group), "its files are gone on node {}", node.id);
+    }
+    let again = world.create_topic("orders", 1);
+    assert_ne!(again, group, "a group's number is never used again");
+    assert!(world.read_all(again).is_empty());
+    world.assert_no_alarms();
+}
+
+#[test]
+fn topics_open_from_the_noted_commit_without_an_election() {
+    let (mut world, group) = World::with_topic();
+    world.produce(group, "a").expect("acknowledged");
+    world.run_for(Duration::from_secs(3));
+    world.produce(group, "b").expect("acknowledged");
+    world.run_for(Duration::from_secs(3));
+    for node in [N1, N2, N3] {
+        world.end(node, End::Killed);
+    }
+    world.start(N1);
+    world.run_for(Duration::from_millis(1));
+    let description = world.describe(N1, group).expect("the group is open on a lonely node");
+    assert_eq!(description.high_watermark.get(), 2);
+}

@@ -1,0 +1,10 @@
+//! Conversations with three nodes: whole shards with the real engine, over a dumb executor.
+
+mod log;
+mod node;
+mod world;
+
+mod coordinating;
+mod failing;
+mod fetching;
+mod producing;
