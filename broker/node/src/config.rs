@@ -42,10 +42,10 @@ pub struct Config {
     pub default_partitions: u32,
     /// Replicas of a topic that does not say.
     pub default_replication: u32,
-    /// A topic's `segment.bytes` where it is not set.
-    pub default_segment_bytes: u64,
-    /// Free space below which no records are taken.
-    pub disk_reserve_bytes: u64,
+    /// A new topic's `segment.bytes` where its creator does not say; `None`: the built-in default.
+    pub default_segment_bytes: Option<u64>,
+    /// Free space below which no records are taken; `None`: as the disk's size suggests.
+    pub disk_reserve_bytes: Option<u64>,
     /// Every timeout.
     pub timings: Timings,
     /// How log lines look.
@@ -266,9 +266,9 @@ impl Reader<'_> {
         )
     }
 
-    fn size(&self, key: &'static str, min: u64, max: u64) -> Result<u64, ConfigError> {
+    fn size(&self, key: &'static str, min: u64, max: u64) -> Result<Option<u64>, ConfigError> {
         let expected = format!("a size from {min} to {max} bytes, such as 65536, 64KiB, 64MiB or 1GiB");
-        self.required(key, &expected, |text| size(text).filter(|bytes| (min..=max).contains(bytes)))
+        self.optional(key, &expected, |text| size(text).filter(|bytes| (min..=max).contains(bytes)))
     }
 
     fn duration(&self, key: &'static str, min: u64, max: u64) -> Result<Duration, ConfigError> {

@@ -128,6 +128,26 @@ impl Shards {
         self.push(shard, event, Some((request, sink)))
     }
 
+    /// Like [`Shards::request`], but waits for room: for a client's stream, which is then not read on.
+    ///
+    /// # Errors
+    /// [`Busy`] if the process is stopping; the sink is dropped.
+    pub async fn request_when_room(
+        &self,
+        sink: ReplySink,
+        make: impl FnOnce(RequestId) -> Event<Payload>,
+    ) -> Result<(), Busy> {
+        let request = self.next_request();
+        let event = make(request);
+        let shard = match route(&event) {
+            Route::Group(group) => self.shard_of(group),
+            Route::First | Route::Notice | Route::All => 0,
+        };
+        let (class, bytes) = weigh(&event);
+        let parcel = Parcel { event, sink: Some((request, sink)) };
+        self.senders[shard].push_when_room(parcel, bytes, class).await.map_err(|_| Busy)
+    }
+
     /// Submits a request and waits for its answer.
     ///
     /// # Errors
@@ -221,9 +241,10 @@ fn route(event: &Event<Payload>) -> Route {
         | Event::Trimmed { group, .. } => Route::Group(*group),
         Event::Connected { .. } | Event::Disconnected { .. } => Route::Notice,
         Event::Drain | Event::DiskSpace(_) | Event::Image(_) | Event::Liveness { .. } => Route::All,
-        Event::Tick | Event::Coordinate { .. } | Event::Transfer { group: None, .. } | Event::Alive { .. } => {
-            Route::First
-        }
+        Event::Tick
+        | Event::Coordinate { .. }
+        | Event::Transfer { group: None, .. }
+        | Event::Alive { .. } => Route::First,
     }
 }
 

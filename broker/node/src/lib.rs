@@ -3,14 +3,82 @@
 //! The crate makes no protocol decision: what to do is decided by `raftline-shard`, this crate does it. Drive it
 //! with [`run`], which is the whole of the binary `raftlined`.
 //!
-//! In reading order: [`config`], [`identity`], [`logging`].
+//! In reading order:
+//! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`] serve it;
+//! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
+//!   [`executor`] (effects on disk), [`sync_pool`], [`preallocator`], [`view`] (what is published);
+//! - [`peer`]: the transport between brokers; [`api`]: the clients' door;
+//! - [`clock`], [`limits`].
+#![deny(missing_docs)]
+
+pub mod api;
 pub mod clock;
 pub mod config;
+pub mod engine;
+pub mod executor;
 pub mod handle;
 pub mod identity;
 pub mod inbox;
 pub mod limits;
 pub mod logging;
 pub mod payload;
+pub mod peer;
+pub mod preallocator;
+pub mod server;
 mod shard_thread;
+pub mod shutdown;
+pub mod sync_pool;
 pub mod view;
+
+use config::{Config, ConfigError, Invocation};
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Runs `raftlined` with this command line, its first item the program's name, until the broker is told to stop.
+/// Exit code 0 after a clean stop, 1 if the broker could not run or was refused by its cluster, 2 if the
+/// configuration is not valid.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match config::parse(args) {
+        Ok(Invocation::Run(config)) => run_broker(*config),
+        Ok(Invocation::Print(text)) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(ConfigError::CommandLine(error)) => {
+            drop(error.print());
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+        Err(error) => {
+            eprintln!("raftlined: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_broker(config: Config) -> ExitCode {
+    logging::start(config.log_format, &config.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers)
+        .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
+        .thread_name("raftline-io")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the socket threads could not be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    let served = runtime.block_on(server::serve(config));
+    // What still runs (a connection that did not end in time) has nothing left to talk to.
+    runtime.shutdown_background();
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(reason = %error, "the broker stops");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -30,8 +30,14 @@ pub const REPLAY_BYTES_MAX: u64 = 8 << 20;
 /// Durable floors and commit hints are written at least this often while they change.
 pub const LAZY_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A group that nothing was read from or written to for between one and two of these closes its files.
+pub const REST_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Threads that sync files, unless configured.
 pub const SYNC_LANES: usize = 4;
+
+/// The stack of threads that only do I/O.
+pub const SMALL_STACK_BYTES: usize = 256 << 10;
 
 /// How often free space is looked at.
 pub const DISK_SPACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,6 +48,104 @@ pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
 
 /// How long a graceful stop waits for leaderships to be handed over.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages of one turn are coalesced into a batch for a peer up to this size; a larger message goes alone.
+pub const PEER_BATCH_BYTES: u64 = 1 << 20;
+
+/// Appends waiting for one peer's socket. Entries are slices of the log: what counts is how far a slow peer may lag
+/// behind before its groups wait.
+pub const PEER_BULK_BYTES_MAX: u64 = 32 << 20;
+
+/// Votes, replies and signs of life waiting for one peer's socket.
+pub const PEER_CONTROL_BYTES_MAX: u64 = 4 << 20;
+
+/// What a message counts for beside its entries.
+pub const PEER_MESSAGE_OVERHEAD_BYTES: u64 = 128;
+
+/// How long connecting to a peer, or its answer to a hello, may take.
+pub const PEER_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The first wait before a peer is dialled again; doubles up to [`PEER_BACKOFF_MAX`].
+pub const PEER_BACKOFF_MIN: Duration = Duration::from_millis(50);
+
+/// The longest wait before a peer is dialled again.
+pub const PEER_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// A connection without an answer to a ping for this long is given up: the network may have swallowed it.
+pub const PEER_PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often a quiet connection is pinged.
+pub const PEER_PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A node that was refused for what it is, and let in by nobody for this long, stops.
+pub const PEER_REFUSED_GRACE: Duration = Duration::from_secs(2);
+
+/// HTTP/2 window of one stream: a batch of the largest size fits twice.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 16 << 20;
+
+/// HTTP/2 window of one connection.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+
+/// HTTP/2 frame size.
+pub const HTTP2_FRAME_BYTES: u32 = 1 << 20;
+
+/// Requests of one produce stream that may wait for their quorum; the stream is not read on beyond it.
+pub const PRODUCE_IN_FLIGHT_MAX: usize = 4096;
+
+/// KiB of batches that may wait for their quorum, all produce streams of the process together.
+pub const PRODUCE_KIBIBYTES_MAX: usize = 128 << 10;
+
+/// How long a produce waits for its quorum, unless it says.
+pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest that a produce may ask to wait.
+pub const PRODUCE_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+/// What a fetch gets at most, unless it says.
+pub const FETCH_BYTES: u64 = 1 << 20;
+
+/// The most that a fetch may ask for. A single batch may still be larger.
+pub const FETCH_BYTES_MAX: u64 = 8 << 20;
+
+/// The longest that a fetch may ask to wait.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long a subscription waits in the shard for records before it asks again: what a vanished client may leave
+/// behind there.
+pub const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
+
+/// Topics named in one metadata request.
+pub const METADATA_TOPICS_MAX: usize = 1000;
+
+/// Replicas described in one status answer.
+pub const STATUS_GROUPS_MAX: usize = 10_000;
+
+/// How long a change of metadata waits for its commit.
+pub const COORDINATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a broker looks for a leader to pass a request on to.
+pub const FORWARD_LEADER_WAIT: Duration = Duration::from_secs(3);
+
+/// How long a request that is passed on may take, all told.
+pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP/2 streams of one connection at once.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+
+/// Threads for the few calls from sockets that block on the disk (identities).
+pub const BLOCKING_THREADS_MAX: usize = 8;
+
+/// How often a quiet client's connection is pinged.
+pub const SERVER_PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A client that does not answer a ping for this long is gone.
+pub const SERVER_PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a stop waits beyond the shards' own limit for handing leadership over, for their last word.
+pub const DRAIN_SLACK: Duration = Duration::from_millis(500);
+
+/// How long open connections may take to end when the process stops.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const _: () = assert!(INBOX_SLOTS.is_power_of_two() && INBOX_SLOTS >= 64);
 const _: () = assert!(INBOX_QUEUED_BY_CLIENTS_MAX < INBOX_QUEUED_MAX && INBOX_QUEUED_MAX < INBOX_SLOTS);

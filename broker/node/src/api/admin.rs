@@ -1,0 +1,235 @@
+//! What the coordinator decides. Any broker answers: it asks its own shard if it leads the coordinator group, and
+//! else passes the request on to the broker that does.
+
+use super::forward::Seat;
+use super::{Broker, errors, metadata};
+use crate::limits;
+use crate::payload::OutReply;
+use raftline_proto::api::broker_client::BrokerClient;
+use raftline_proto::api::{
+    AddPartitionsRequest, AdminReply, AlterTopicRequest, CreateTopicReply, CreateTopicRequest,
+    DeleteTopicRequest, Error, ErrorCode, InitProducerReply, InitProducerRequest,
+};
+use raftline_proto::ids::{GroupId, TopicId};
+use raftline_proto::limits::MESSAGE_BYTES_MAX;
+use raftline_shard::types::{CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, Reply};
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+/// A request that the coordinator decides.
+pub(super) trait Decided: Clone + Send + Sized + 'static {
+    /// Its answer.
+    type Reply: Send;
+    /// As the shard takes it.
+    fn command(self, broker: &Broker) -> Result<CoordinatorCommand, Error>;
+    /// The answer from the shard's.
+    fn reply(decided: Result<CoordinatorReply, Error>) -> Self::Reply;
+    /// The answer's error.
+    fn error(reply: &Self::Reply) -> Option<&Error>;
+    /// Passes it on.
+    fn pass_on(
+        client: BrokerClient<Channel>,
+        request: Request<Self>,
+    ) -> impl Future<Output = Result<Response<Self::Reply>, Status>> + Send;
+    /// The topic that will be there afterwards.
+    fn makes_topic(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// Has the request decided, here or where the coordinator's leader is.
+pub(super) async fn decide<R: Decided>(broker: &Broker, request: Request<R>) -> R::Reply {
+    let passed_on = request.metadata().contains_key(PASSED_ON);
+    let request = request.into_inner();
+    let deadline = broker.clock.after(limits::FORWARD_TIMEOUT);
+    loop {
+        let reply = attempt(broker, request.clone(), passed_on).await;
+        let elsewhere = R::error(&reply).is_some_and(|error| error.code() == ErrorCode::NotCoordinator);
+        // Nothing was done: whoever leads by now is asked. A request that was passed on goes back instead.
+        if elsewhere && !passed_on && broker.clock.monotonic() < deadline && !broker.stop.is_cancelled() {
+            broker.forwarder.news().await;
+            continue;
+        }
+        if let (None, Some(topic), false) = (R::error(&reply), request.makes_topic(), passed_on) {
+            metadata::wait_for_topic(broker, topic).await;
+        }
+        return reply;
+    }
+}
+
+async fn attempt<R: Decided>(broker: &Broker, request: R, passed_on: bool) -> R::Reply {
+    match broker.forwarder.leader(GroupId::COORDINATOR).await {
+        Ok(Seat::Here) => R::reply(here(broker, request).await),
+        Ok(Seat::There(node, _)) if passed_on => R::reply(Err(errors::not_coordinator(Some(node)))),
+        Ok(Seat::There(node, channel)) => {
+            let mut request = Request::new(request);
+            request.metadata_mut().insert(PASSED_ON, MetadataValue::from_static("1"));
+            request.set_timeout(limits::FORWARD_TIMEOUT);
+            let client = BrokerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            match R::pass_on(client, request).await {
+                Ok(reply) => reply.into_inner(),
+                Err(status) => {
+                    broker.forwarder.forget(node);
+                    tracing::debug!(%node, %status, "the coordinator's leader did not answer");
+                    R::reply(Err(errors::outcome_unknown()))
+                }
+            }
+        }
+        Err(error) => R::reply(Err(error)),
+    }
+}
+
+async fn here<R: Decided>(broker: &Broker, request: R) -> Result<CoordinatorReply, Error> {
+    let command = request.command(broker)?;
+    decide_here(broker, command).await
+}
+
+/// Asks this node's own coordinator replica.
+pub(super) async fn decide_here(
+    broker: &Broker,
+    command: CoordinatorCommand,
+) -> Result<CoordinatorReply, Error> {
+    let deadline = broker.clock.after(limits::COORDINATE_TIMEOUT);
+    let event = |request| Event::Coordinate { request, command, deadline };
+    match broker.shards.ask(event).await.map_err(|_| errors::busy())? {
+        OutReply::Shard(Reply::Coordinated(Ok(reply))) => Ok(reply),
+        OutReply::Shard(Reply::Coordinated(Err(CoordinatorError::NotLeader { leader }))) => {
+            Err(errors::not_coordinator(leader))
+        }
+        OutReply::Shard(Reply::Coordinated(Err(error))) => Err(errors::coordinator(&error)),
+        other => Err(errors::unexpected(&other)),
+    }
+}
+
+impl Decided for CreateTopicRequest {
+    type Reply = CreateTopicReply;
+
+    fn command(self, broker: &Broker) -> Result<CoordinatorCommand, Error> {
+        let mut configs = self.configs;
+        if let Some(bytes) = broker.default_segment_bytes {
+            configs.entry(SEGMENT_BYTES.to_owned()).or_insert_with(|| bytes.to_string());
+        }
+        Ok(CoordinatorCommand::CreateTopic {
+            id: TopicId(rand::random()),
+            name: self.name,
+            partitions: (self.partitions != 0).then_some(self.partitions),
+            replication: (self.replication != 0).then_some(self.replication),
+            configs,
+        })
+    }
+
+    fn reply(decided: Result<CoordinatorReply, Error>) -> CreateTopicReply {
+        match decided {
+            Ok(CoordinatorReply::TopicCreated { id, partitions }) => {
+                CreateTopicReply { id: id.to_string(), partitions, error: None }
+            }
+            Ok(other) => {
+                CreateTopicReply { error: Some(errors::unexpected(&other)), ..CreateTopicReply::default() }
+            }
+            Err(error) => CreateTopicReply { error: Some(error), ..CreateTopicReply::default() },
+        }
+    }
+
+    fn error(reply: &CreateTopicReply) -> Option<&Error> {
+        reply.error.as_ref()
+    }
+
+    async fn pass_on(
+        mut client: BrokerClient<Channel>,
+        request: Request<Self>,
+    ) -> Result<Response<CreateTopicReply>, Status> {
+        client.create_topic(request).await
+    }
+
+    fn makes_topic(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+impl Decided for InitProducerRequest {
+    type Reply = InitProducerReply;
+
+    fn command(self, _broker: &Broker) -> Result<CoordinatorCommand, Error> {
+        Ok(CoordinatorCommand::AllocateProducerId)
+    }
+
+    fn reply(decided: Result<CoordinatorReply, Error>) -> InitProducerReply {
+        match decided {
+            Ok(CoordinatorReply::ProducerId(id)) => {
+                InitProducerReply { producer_id: id.0, producer_epoch: 0, error: None }
+            }
+            Ok(other) => {
+                InitProducerReply { error: Some(errors::unexpected(&other)), ..InitProducerReply::default() }
+            }
+            Err(error) => InitProducerReply { error: Some(error), ..InitProducerReply::default() },
+        }
+    }
+
+    fn error(reply: &InitProducerReply) -> Option<&Error> {
+        reply.error.as_ref()
+    }
+
+    async fn pass_on(
+        mut client: BrokerClient<Channel>,
+        request: Request<Self>,
+    ) -> Result<Response<InitProducerReply>, Status> {
+        client.init_producer(request).await
+    }
+}
+
+/// A request whose answer is done or an error.
+macro_rules! administrative {
+    ($request:ty, $call:ident, $command:expr) => {
+        impl Decided for $request {
+            type Reply = AdminReply;
+
+            fn command(self, _broker: &Broker) -> Result<CoordinatorCommand, Error> {
+                let command: fn(Self) -> Result<CoordinatorCommand, Error> = $command;
+                command(self)
+            }
+
+            fn reply(decided: Result<CoordinatorReply, Error>) -> AdminReply {
+                AdminReply { error: decided.err() }
+            }
+
+            fn error(reply: &AdminReply) -> Option<&Error> {
+                reply.error.as_ref()
+            }
+
+            async fn pass_on(
+                mut client: BrokerClient<Channel>,
+                request: Request<Self>,
+            ) -> Result<Response<AdminReply>, Status> {
+                client.$call(request).await
+            }
+        }
+    };
+}
+
+administrative!(DeleteTopicRequest, delete_topic, |request| {
+    Ok(CoordinatorCommand::DeleteTopic { name: request.name })
+});
+
+administrative!(AddPartitionsRequest, add_partitions, |request| {
+    Ok(CoordinatorCommand::AddPartitions { name: request.name, total: request.total })
+});
+
+administrative!(AlterTopicRequest, alter_topic, |request| {
+    let mut configs: std::collections::BTreeMap<String, Option<String>> =
+        request.set.into_iter().map(|(name, value)| (name, Some(value))).collect();
+    for name in request.reset {
+        if configs.contains_key(&name) {
+            let text = format!("config `{}` is both set and reset: choose one", errors::shown(&name));
+            return Err(errors::error(ErrorCode::InvalidRequest, text));
+        }
+        configs.insert(name, None);
+    }
+    Ok(CoordinatorCommand::AlterTopic { name: request.name, configs })
+});
+
+/// Marks a request that another broker passed on: it is decided here or goes back, so that two brokers that each
+/// think that the other leads do not play ball.
+pub(super) const PASSED_ON: &str = "raftline-passed-on";
+
+const SEGMENT_BYTES: &str = "segment.bytes";

@@ -1,0 +1,188 @@
+//! Fetch, subscribe and offset queries.
+
+use super::Broker;
+use super::errors::{self, Place};
+use crate::limits;
+use crate::payload::{FetchedBatches, OutReply};
+use bytes::{Bytes, BytesMut};
+use raftline_proto::api::fetch_request::From as FetchFrom;
+use raftline_proto::api::list_offset_request::At;
+use raftline_proto::api::{Error, ErrorCode, FetchReply, FetchRequest, ListOffsetReply, ListOffsetRequest};
+use raftline_proto::batch::BatchHeader;
+use raftline_proto::ids::{GroupId, Offset};
+use raftline_proto::time::Timestamp;
+use raftline_shard::types::{Event, OffsetQuery, Reply};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+/// One fetch, its offset resolved.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    group: GroupId,
+    from: Offset,
+    bytes_min: u64,
+    bytes_max: u64,
+    wait: Duration,
+}
+
+/// Answers once.
+pub(super) async fn fetch(broker: &Broker, request: FetchRequest) -> FetchReply {
+    let place = Place { topic: &request.topic, partition: request.partition };
+    match order(broker, place, &request).await {
+        Ok(order) => {
+            read(broker, place, order).await.map_or_else(failed, |batches| reply(order.from, &batches))
+        }
+        Err(error) => failed(error),
+    }
+}
+
+/// Answers until the client goes away or an error comes. The first answer comes at once, be it empty: it tells the
+/// offset that the request resolved to.
+pub(super) async fn subscribe(
+    broker: Arc<Broker>,
+    request: FetchRequest,
+    replies: mpsc::Sender<Result<FetchReply, Status>>,
+) {
+    let place = Place { topic: &request.topic, partition: request.partition };
+    let mut order = match order(&broker, place, &request).await {
+        Ok(order) => Order { wait: Duration::ZERO, ..order },
+        Err(error) => return drop(replies.send(Ok(failed(error))).await),
+    };
+    let mut first = true;
+    loop {
+        let found = tokio::select! {
+            found = read(&broker, place, order) => found,
+            () = replies.closed() => return,
+            () = broker.stop.cancelled() => Err(errors::stopping()),
+        };
+        let batches = match found {
+            Ok(batches) => batches,
+            Err(error) => return drop(replies.send(Ok(failed(error))).await),
+        };
+        let next = match next_offset(place, &batches) {
+            Ok(next) => next.unwrap_or(order.from),
+            Err(error) => return drop(replies.send(Ok(failed(error))).await),
+        };
+        // The channel holds one reply: a slow client stops the reading here.
+        if (first || next > order.from) && replies.send(Ok(reply(order.from, &batches))).await.is_err() {
+            return;
+        }
+        first = false;
+        order.from = next;
+        order.wait = limits::SUBSCRIBE_WAIT;
+    }
+}
+
+/// Answers an offset query.
+pub(super) async fn list_offset(broker: &Broker, request: ListOffsetRequest) -> ListOffsetReply {
+    let place = Place { topic: &request.topic, partition: request.partition };
+    let found = async {
+        let group = broker.group(place)?;
+        let query = match request.at {
+            Some(At::Start(_)) => OffsetQuery::Earliest,
+            Some(At::End(_)) => OffsetQuery::Latest,
+            Some(At::TimestampMs(ms)) => OffsetQuery::AtOrAfter(Timestamp(ms)),
+            None => return Err(missing("at", "start, end or timestamp_ms")),
+        };
+        offset(broker, place, group, query).await
+    };
+    match found.await {
+        Ok(offset) => ListOffsetReply { offset: offset.0, error: None },
+        Err(error) => ListOffsetReply { offset: 0, error: Some(error) },
+    }
+}
+
+async fn order(broker: &Broker, place: Place<'_>, request: &FetchRequest) -> Result<Order, Error> {
+    let group = broker.group(place)?;
+    let from = match request.from {
+        Some(FetchFrom::Offset(offset)) => Offset(offset),
+        Some(FetchFrom::TimestampMs(ms)) => {
+            offset(broker, place, group, OffsetQuery::AtOrAfter(Timestamp(ms))).await?
+        }
+        Some(FetchFrom::Start(_)) => offset(broker, place, group, OffsetQuery::Earliest).await?,
+        Some(FetchFrom::End(_)) => offset(broker, place, group, OffsetQuery::Latest).await?,
+        None => return Err(missing("from", "offset, timestamp_ms, start or end")),
+    };
+    let bytes_max = match request.max_bytes {
+        0 => limits::FETCH_BYTES,
+        asked => u64::from(asked).min(limits::FETCH_BYTES_MAX),
+    };
+    let bytes_min = u64::from(request.min_bytes).clamp(1, bytes_max);
+    let wait = Duration::from_millis(u64::from(request.max_wait_ms)).min(limits::FETCH_WAIT_MAX);
+    Ok(Order { group, from, bytes_min, bytes_max, wait })
+}
+
+async fn read(broker: &Broker, place: Place<'_>, order: Order) -> Result<FetchedBatches, Error> {
+    let Order { group, from, bytes_min, bytes_max, wait } = order;
+    let deadline = broker.clock.after(wait);
+    let event = |request| Event::Fetch { request, group, from, bytes_min, bytes_max, deadline };
+    match broker.shards.ask(event).await.map_err(|_| errors::busy())? {
+        OutReply::Fetched(batches) => Ok(batches),
+        OutReply::Shard(Reply::Fetched(Ok(empty))) => Ok(FetchedBatches {
+            batches: Vec::new(),
+            start_offset: empty.start_offset,
+            high_watermark: empty.high_watermark,
+        }),
+        OutReply::Shard(Reply::Fetched(Err(found))) => Err(errors::fetch(place, &found)),
+        other => Err(errors::unexpected(&other)),
+    }
+}
+
+async fn offset(
+    broker: &Broker,
+    place: Place<'_>,
+    group: GroupId,
+    query: OffsetQuery,
+) -> Result<Offset, Error> {
+    let event = |request| Event::ListOffset { request, group, query };
+    match broker.shards.ask(event).await.map_err(|_| errors::busy())? {
+        OutReply::Shard(Reply::Offset(Ok(offset))) => Ok(offset),
+        // Every record is older: what comes next will be the first that is not.
+        OutReply::FoundOffset { offset, high_watermark } => Ok(offset.unwrap_or(high_watermark)),
+        OutReply::Shard(Reply::Offset(Err(found)) | Reply::Fetched(Err(found))) => {
+            Err(errors::fetch(place, &found))
+        }
+        other => Err(errors::unexpected(&other)),
+    }
+}
+
+/// The offset after the last record; `None` if there is none.
+fn next_offset(place: Place<'_>, batches: &FetchedBatches) -> Result<Option<Offset>, Error> {
+    let Some(last) = batches.batches.last() else { return Ok(None) };
+    let header = BatchHeader::decode(last).map_err(|found| {
+        errors::error(ErrorCode::StorageError, format!("{place} holds a batch that does not decode: {found}"))
+    })?;
+    Ok(Some(header.base_offset + u64::from(header.record_count)))
+}
+
+fn reply(from: Offset, batches: &FetchedBatches) -> FetchReply {
+    FetchReply {
+        batches: joined(&batches.batches),
+        start_offset: batches.start_offset.0,
+        high_watermark: batches.high_watermark.0,
+        from_offset: from.0,
+        error: None,
+    }
+}
+
+/// The message's one field. Entry headers stand between the batches in the log, so several have to be copied.
+fn joined(batches: &[Bytes]) -> Bytes {
+    if let [batch] = batches {
+        return batch.clone();
+    }
+    let mut bytes = BytesMut::with_capacity(batches.iter().map(Bytes::len).sum());
+    for batch in batches {
+        bytes.extend_from_slice(batch);
+    }
+    bytes.freeze()
+}
+
+fn failed(error: Error) -> FetchReply {
+    FetchReply { error: Some(error), ..FetchReply::default() }
+}
+
+fn missing(field: &str, choices: &str) -> Error {
+    errors::error(ErrorCode::InvalidRequest, format!("the request has no `{field}`: set one of {choices}"))
+}
