@@ -168,7 +168,10 @@ impl Group {
             memberships,
         };
         let raft = Raft::new(self.raft_config(turn.config), recovered, turn.now.monotonic);
+        // Opening is news by itself: the node's view has the group from now on, with or without a leader.
+        let (group, term, role) = (self.id, raft.term(), raft.role());
         self.stage = Stage::Open(Box::new(raft));
+        turn.effects.push(Effect::LeaderChanged { group, term, leader: None, role });
         let own = self.node;
         for node in turn.alive.iter().copied().filter(|node| *node != own) {
             self.step(Input::PeerUp { node }, turn);
