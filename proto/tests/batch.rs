@@ -8,6 +8,7 @@ use common::{CODECS, OwnedRecord, build, crc32c_dumb};
 use raftline_proto::batch::{
     self, BatchError, BatchView, Builder, Codec, HEADER_BYTES, Header, RecordError, STAMP_BYTES,
 };
+use raftline_proto::cursor::Writer;
 use raftline_proto::entry::{BatchInfo, EntryBody, EntryError, EntryHeader, EntryInfo, ProducerBatch};
 use raftline_proto::ids::{EntryId, GroupId, Index, Offset, ProducerId, Term};
 use raftline_proto::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RECORD_HEADERS_MAX};
@@ -229,6 +230,21 @@ fn malformed_records_are_refused_by_place() {
     // Fewer than no headers, a header without a name.
     assert_eq!(reason_at(altered(second + 6, &[1])), (1, RecordError::HeaderCount { found: -1 }));
     assert_eq!(reason_at(altered(first + 11, &[1])), (0, RecordError::Length { found: -1 }));
+    // More headers than the bound, all of them there: no name, no value.
+    let crowded = {
+        let count = RECORD_HEADERS_MAX + 1;
+        let mut body = vec![0, 0, 0, 1, 1, 0x82, 0x40];
+        body.extend([0, 1].repeat(count as usize));
+        let mut record = Writer::new();
+        record.varint(i32::try_from(body.len()).unwrap());
+        record.bytes(&body);
+        let mut bytes = one(Codec::None, b"")[..HEADER_BYTES].to_vec();
+        bytes.extend(record.into_bytes());
+        let length = i32::try_from(bytes.len() - 12).unwrap();
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        seal(bytes)
+    };
+    assert_eq!(reason_at(crowded), (0, RecordError::HeaderCount { found: 4097 }));
     // A delta that leaves the 64 bits.
     assert_eq!(reason_at(altered(27, &i64::MAX.to_be_bytes())), (1, RecordError::Timestamp));
 }

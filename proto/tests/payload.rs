@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
-use raftline_proto::cursor::CursorError;
+use raftline_proto::cursor::{CursorError, Reader};
 use raftline_proto::entry::{self, EntryBody, EntryError, EntryHeader, EntryInfo, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, GroupId, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId};
 use raftline_proto::limits;
@@ -24,6 +24,21 @@ fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let crc = crc32fast::hash(&bytes[4..]);
     bytes[..4].copy_from_slice(&crc.to_le_bytes());
     bytes
+}
+
+#[test]
+fn integers_that_do_not_fit_are_refused() {
+    let varint = |bytes: &[u8]| Reader::new(bytes).varint();
+    assert_eq!(varint(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Ok(i32::MIN));
+    assert_eq!(varint(&[0xfe, 0xff, 0xff, 0xff, 0x0f]), Ok(i32::MAX));
+    assert_eq!(varint(&[0xff, 0xff, 0xff, 0xff, 0x1f]), Err(CursorError::Varint));
+    assert_eq!(varint(&[0x80, 0x80]), Err(CursorError::Truncated { needed: 3, available: 2 }));
+    // Needless digits are read, as Kafka does.
+    assert_eq!(varint(&[0x82, 0x00]), Ok(1));
+    let varlong = |last: &[u8]| Reader::new(&[&[0xff; 9], last].concat()).varlong();
+    assert_eq!(varlong(&[0x01]), Ok(i64::MIN));
+    assert_eq!(varlong(&[0x03]), Err(CursorError::Varint));
+    assert_eq!(varlong(&[0x81, 0x00]), Err(CursorError::Varint));
 }
 
 #[test]

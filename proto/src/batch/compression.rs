@@ -170,6 +170,13 @@ mod tests {
     }
 
     #[test]
+    fn work_ends_at_the_bound_too() {
+        // An endless stream: only the cap ends it.
+        let error = read_capped(Codec::Gzip, std::io::repeat(0), b"", 1000);
+        assert_eq!(error, Err(BatchError::UnpackedTooLarge { codec: Codec::Gzip, max: 1000 }));
+    }
+
+    #[test]
     fn a_snappy_block_without_framing_is_read() {
         let packed = snap::raw::Encoder::new().compress_vec(b"hello hello hello").unwrap();
         assert_eq!(unpack(Codec::Snappy, &packed, 100), Ok(b"hello hello hello".to_vec()));
