@@ -1,2 +1,148 @@
-//! stub
-fn main() {}
+//! `raftline-tests`: the simulator on the command line, and the broker process of the end-to-end tests.
+#![forbid(unsafe_code)]
+
+use std::num::NonZero;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use raftline_tests::sim::campaign::{self, OnBad, Summary};
+use raftline_tests::sim::run::{self, Outcome, Story, Verdict};
+
+/// Raftline's proof.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs whole clusters in virtual time, one per seed, and checks every property after every event.
+    Sim(Sim),
+}
+
+#[derive(clap::Args)]
+struct Sim {
+    /// Repeat this one seed and print its story.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many seeds to run.
+    #[arg(long, default_value_t = DEFAULT_SEEDS)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// Threads; each runs whole seeds.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Go on after the first bad seed.
+    #[arg(long)]
+    all: bool,
+    /// How many of the story's last lines to print.
+    #[arg(long, default_value_t = 400)]
+    lines: usize,
+}
+
+/// The default campaign: every mutation that must die dies within these seeds, and every mark is reached.
+const DEFAULT_SEEDS: u64 = 1000;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Sim(sim) => match sim.seed {
+            Some(seed) => story(seed, sim.lines),
+            None => many(&sim),
+        },
+    }
+}
+
+fn story(seed: u64, lines: usize) -> ExitCode {
+    name_seed_on_panic(seed);
+    let outcome = run::run(seed, Story::Lines(lines));
+    println!("   seconds  node group what           detail");
+    for line in &outcome.lines {
+        println!("{line}");
+    }
+    println!(
+        "seed {seed}: {} events, trace hash {:016x}, {:.1} virtual seconds, {:?}",
+        outcome.events,
+        outcome.hash,
+        outcome.elapsed.as_secs_f64(),
+        outcome.counts
+    );
+    match &outcome.verdict {
+        Verdict::Good => println!("good: every property held; whole again after {:?}", outcome.recovery),
+        Verdict::Void => println!("void: every property held, but too little happened"),
+        Verdict::Bad(violation) => println!("BAD: {violation}"),
+    }
+    match outcome.verdict {
+        Verdict::Bad(_) => ExitCode::FAILURE,
+        Verdict::Good | Verdict::Void => ExitCode::SUCCESS,
+    }
+}
+
+fn many(sim: &Sim) -> ExitCode {
+    let threads =
+        sim.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
+    let on_bad = if sim.all { OnBad::GoOn } else { OnBad::Stop };
+    let begun = wall_clock();
+    let shown = std::sync::Mutex::new(begun);
+    let seeds = sim.seeds;
+    let summary = campaign::campaign(sim.start..sim.start + seeds, threads, on_bad, |outcome, summary| {
+        progress(outcome, summary, seeds, begun, &shown);
+    });
+    print!("{summary}");
+    let spent = begun.elapsed().as_secs_f64();
+    println!("took {spent:.1} s, {:.1} seeds per second", f64_of(summary.seeds()) / spent);
+    match summary.complaint() {
+        Some(complaint) => {
+            println!("RED: {complaint}");
+            ExitCode::FAILURE
+        }
+        None => {
+            println!("green");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn progress(
+    outcome: &Outcome,
+    summary: &Summary,
+    seeds: u64,
+    begun: Instant,
+    shown: &std::sync::Mutex<Instant>,
+) {
+    if let Verdict::Bad(violation) = &outcome.verdict {
+        eprintln!("seed {} is BAD: {violation}", outcome.seed);
+    }
+    let mut shown = shown.lock().expect("no holder of this lock panics");
+    if shown.elapsed() >= Duration::from_secs(5) {
+        *shown = wall_clock();
+        let rate = f64_of(summary.seeds()) / begun.elapsed().as_secs_f64();
+        eprintln!(
+            "{} of {seeds} seeds, {} void, {} bad, {rate:.1} seeds per second",
+            summary.seeds(),
+            summary.void.len(),
+            summary.bad.len()
+        );
+    }
+}
+
+/// Before a release build's abort there is nothing but the panic's own output: it has to say how to repeat it.
+fn name_seed_on_panic(seed: u64) {
+    let earlier = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        eprintln!("seed {seed} panics; replay: {}", campaign::replay(seed));
+        earlier(info);
+    }));
+}
+
+#[allow(clippy::disallowed_methods, reason = "progress of a long campaign is told in real time")]
+fn wall_clock() -> Instant {
+    Instant::now()
+}
+
+fn f64_of(count: u64) -> f64 {
+    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+}

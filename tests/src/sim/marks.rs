@@ -17,8 +17,8 @@ pub enum Mark {
     DuplicateAnswered,
     /// A retry of an idempotent producer was answered as a duplicate by another leader than took it first.
     DuplicateAcrossLeaders,
-    /// A candidate was refused because it lacked entries.
-    VoteRefusedForLog,
+    /// A candidate was refused.
+    VoteRefused,
     /// A pre-vote was refused because a leader was alive.
     PreVoteRefused,
     /// An append was refused because the entry before it differed.
@@ -65,7 +65,7 @@ pub const ALL: [Mark; 25] = [
     Mark::CommitBeforeLeaderSync,
     Mark::DuplicateAnswered,
     Mark::DuplicateAcrossLeaders,
-    Mark::VoteRefusedForLog,
+    Mark::VoteRefused,
     Mark::PreVoteRefused,
     Mark::AppendRejected,
     Mark::SteppedDown,

@@ -1,0 +1,278 @@
+//! Everything that one seed decides before a run begins: the cluster, its timings, the workload, and which faults
+//! there are (each on or off by a coin, then its strength).
+
+use std::time::Duration;
+
+use raftline_shard::config::Timings;
+
+use super::chance::{Chance, Odds};
+use super::network::Rules;
+
+/// One run's setup.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed that drew it.
+    pub seed: u64,
+    /// Which kind of run.
+    pub family: Family,
+    /// How many nodes.
+    pub nodes: u32,
+    /// Shards per node.
+    pub shards: u32,
+    /// What the shards decide by.
+    pub timings: Timings,
+    /// A segment's size.
+    pub segment_bytes: u64,
+    /// The topics, by their partition counts.
+    pub topics: Vec<u32>,
+    /// The network while faults are on.
+    pub network: Rules,
+    /// The disks.
+    pub disks: Disks,
+    /// Which faults come again and again, and how far apart on average.
+    pub faults: Vec<(Fault, Duration)>,
+    /// Who uses the cluster.
+    pub load: Load,
+    /// How long faults go on.
+    pub safety: Duration,
+}
+
+/// Kinds of runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Timings and sizes near the real ones.
+    Plain,
+    /// Tiny segments, fast elections, slow syncs, many faults: rare orders of events become common.
+    Adversarial,
+}
+
+/// How the disks behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Disks {
+    /// The shortest sync.
+    pub sync_min: Duration,
+    /// The longest usual one.
+    pub sync_max: Duration,
+    /// A sync that takes up to [`Disks::stall_max`].
+    pub stall: Odds,
+    /// The longest stall.
+    pub stall_max: Duration,
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A process dies; what it had written stays in the page cache.
+    Kill,
+    /// A node loses power: unsynced writes are lost, kept or torn.
+    PowerLoss,
+    /// All nodes lose power at once.
+    PowerLossOfAll,
+    /// A process dies in the middle of a turn: some effects were performed, others were not.
+    CrashInTurn,
+    /// The nodes fall into two parts that do not hear each other.
+    Partition,
+    /// Messages between some nodes go one way only.
+    OneWay,
+    /// A connection breaks and is made anew.
+    Reset,
+    /// A process is stopped for a while.
+    Pause,
+    /// A wall clock jumps.
+    ClockJump,
+    /// A disk becomes slow for a while.
+    SlowDisk,
+    /// A disk fills up, and has room again later.
+    DiskFull,
+    /// The next sync on a disk fails; the process stops.
+    SyncFails,
+    /// An operator hands leadership over.
+    Transfer,
+}
+
+/// Who uses the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Idempotent producers for each partition.
+    pub idempotent: u32,
+    /// Other producers for each partition.
+    pub plain: u32,
+    /// Consumers for each partition.
+    pub consumers: u32,
+    /// Batches that a producer has in flight.
+    pub window: usize,
+    /// Most records in a batch.
+    pub records_max: u32,
+    /// Longest value of a record.
+    pub value_bytes_max: usize,
+    /// Mean pause between two batches of a producer.
+    pub pause: Duration,
+    /// Longest delay between a client and a node, either way.
+    pub delay_max: Duration,
+    /// A request that arrives only long after its client has given it up.
+    pub straggler: Odds,
+    /// How long a client waits for an answer.
+    pub patience: Duration,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut chance = Chance::from_seed(seed);
+        let family = if chance.hit(Odds::percent(60)) { Family::Adversarial } else { Family::Plain };
+        let nodes = *chance.pick(&[3, 3, 3, 3, 3, 3, 3, 5, 5, 1]).expect("not empty");
+        let mut plan = match family {
+            Family::Plain => Self::plain(seed, nodes),
+            Family::Adversarial => Self::adversarial(seed, nodes),
+        };
+        plan.shards = if chance.hit(Odds::percent(25)) { 2 } else { 1 };
+        plan.topics = (0..chance.between(1, 2)).map(|_| if chance.coin() { 1 } else { 2 }).collect();
+        plan.load.window = chance.index_through(4) + 1;
+        plan.load.plain = u32::from(chance.coin());
+        plan.draw_network(&mut chance);
+        plan.draw_faults(&mut chance);
+        plan
+    }
+
+    fn plain(seed: u64, nodes: u32) -> Self {
+        let millis = Duration::from_millis;
+        Self {
+            seed,
+            family: Family::Plain,
+            nodes,
+            shards: 1,
+            timings: Timings::default(),
+            segment_bytes: 64 << 10,
+            topics: vec![1],
+            network: Rules {
+                delay_min: Duration::from_micros(50),
+                delay_max: millis(2),
+                spike: Odds::NEVER,
+                spike_max: millis(300),
+                loss: Odds::NEVER,
+                duplicate: Odds::NEVER,
+                reorder: Odds::NEVER,
+                stale: Odds::NEVER,
+                stream_bytes_max: 256 << 10,
+            },
+            disks: Disks {
+                sync_min: Duration::from_micros(100),
+                sync_max: millis(4),
+                stall: Odds::per_mille(2),
+                stall_max: millis(400),
+            },
+            faults: Vec::new(),
+            load: Load {
+                idempotent: 2,
+                plain: 0,
+                consumers: 1,
+                window: 1,
+                records_max: 8,
+                value_bytes_max: 200,
+                pause: millis(60),
+                delay_max: millis(2),
+                straggler: Odds::NEVER,
+                patience: millis(1500),
+            },
+            safety: Duration::from_secs(14),
+        }
+    }
+
+    fn adversarial(seed: u64, nodes: u32) -> Self {
+        let millis = Duration::from_millis;
+        let plain = Self::plain(seed, nodes);
+        Self {
+            family: Family::Adversarial,
+            timings: Timings {
+                alive_interval: millis(20),
+                alive_lapse: millis(120),
+                disconnect_grace: millis(30),
+                election_min: millis(40),
+                election_max: millis(140),
+                resend: millis(15),
+                note_interval: millis(150),
+                retention_interval: Duration::from_secs(2),
+                drain_limit: millis(500),
+            },
+            segment_bytes: 4096,
+            network: Rules { delay_max: millis(8), spike_max: millis(250), ..plain.network },
+            disks: Disks { sync_max: millis(25), stall: Odds::percent(1), stall_max: millis(300), ..plain.disks },
+            load: Load {
+                pause: millis(25),
+                delay_max: millis(6),
+                patience: millis(400),
+                value_bytes_max: 120,
+                ..plain.load
+            },
+            safety: Duration::from_secs(5),
+            ..plain
+        }
+    }
+
+    fn draw_network(&mut self, chance: &mut Chance) {
+        let network = &mut self.network;
+        for (odds, most) in [
+            (&mut network.spike, 30),
+            (&mut network.loss, 60),
+            (&mut network.duplicate, 60),
+            (&mut network.reorder, 100),
+            (&mut network.stale, 300),
+        ] {
+            if chance.coin() {
+                *odds = Odds::per_mille(u32::try_from(chance.between(1, most)).expect("small"));
+            }
+        }
+        if chance.coin() {
+            self.load.straggler = Odds::per_mille(u32::try_from(chance.between(1, 40)).expect("small"));
+        }
+        if chance.hit(Odds::percent(15)) {
+            network.stream_bytes_max = 2 << 10;
+        }
+    }
+
+    fn draw_faults(&mut self, chance: &mut Chance) {
+        let (scale, odds) = match self.family {
+            Family::Plain => (Duration::from_millis(4000), Odds::percent(35)),
+            Family::Adversarial => (Duration::from_millis(700), Odds::percent(50)),
+        };
+        for fault in FAULTS {
+            if chance.hit(odds) {
+                self.faults.push((fault, chance.span(scale / 2, scale * 3)));
+            }
+        }
+    }
+}
+
+/// Everything that may go wrong again and again.
+const FAULTS: [Fault; 13] = [
+    Fault::Kill,
+    Fault::PowerLoss,
+    Fault::PowerLossOfAll,
+    Fault::CrashInTurn,
+    Fault::Partition,
+    Fault::OneWay,
+    Fault::Reset,
+    Fault::Pause,
+    Fault::ClockJump,
+    Fault::SlowDisk,
+    Fault::DiskFull,
+    Fault::SyncFails,
+    Fault::Transfer,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_reach_every_fault_and_both_families() {
+        let plans: Vec<Plan> = (0..200).map(Plan::draw).collect();
+        for fault in FAULTS {
+            assert!(plans.iter().any(|plan| plan.faults.iter().any(|(drawn, _)| *drawn == fault)), "{fault:?}");
+        }
+        for family in [Family::Plain, Family::Adversarial] {
+            assert!(plans.iter().filter(|plan| plan.family == family).count() > 40, "{family:?}");
+        }
+    }
+}

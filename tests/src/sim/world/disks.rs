@@ -1,0 +1,247 @@
+//! The disks: what happens to them, and what a power cut would leave of them right now.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use raftline_proto::entry::{EntryHeader, HEADER_BYTES};
+use raftline_proto::ids::{EntryId, GroupId, HardState, Incarnation, Index, NodeId};
+use raftline_storage::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentStart, sequence_of};
+use raftline_storage::{Disk, DiskFile, SimDisk, StateFile};
+
+use super::watch::hash;
+use super::{Step, World};
+use crate::sim::chance::Chance;
+use crate::sim::facts::{Digest, OnDisk};
+use crate::sim::marks::Mark;
+use crate::sim::node::Node;
+use crate::sim::trace::Place;
+
+/// A machine with a fresh disk.
+pub(super) fn new_node(id: NodeId, chance: &mut Chance) -> Node {
+    Node::new(id, SimDisk::new(), Incarnation(chance.any()))
+}
+
+/// What every node's disk would hold after a power cut, read with an eye of our own: no code of the log under test
+/// decides here what counts, but the layout of its files.
+#[derive(Default)]
+pub struct DurableLogs {
+    nodes: BTreeMap<NodeId, DurableNode>,
+}
+
+#[derive(Default)]
+struct DurableNode {
+    /// Counts changes of the durable state.
+    version: u64,
+    logs: BTreeMap<GroupId, (u64, DurableLog)>,
+    hard_states: BTreeMap<GroupId, (u64, HardState)>,
+}
+
+/// One group's log on stable storage.
+#[derive(Default)]
+pub struct DurableLog {
+    segments: BTreeMap<u64, Segment>,
+    start: EntryId,
+    entries: Vec<(EntryId, u64)>,
+}
+
+struct Segment {
+    header: SegmentHeader,
+    entries: Vec<(EntryId, u64)>,
+    end: u64,
+}
+
+impl DurableLogs {
+    /// The node's durable state may have changed.
+    pub fn changed(&mut self, node: NodeId) {
+        self.nodes.entry(node).or_default().version += 1;
+    }
+
+    /// The node's disk is another one now.
+    pub fn forget(&mut self, node: NodeId) {
+        let known = self.nodes.entry(node).or_default();
+        known.version += 1;
+        known.logs.clear();
+    }
+
+    /// A group's log on a node's stable storage.
+    pub fn log(&mut self, node: &Node, group: GroupId) -> &DurableLog {
+        let known = self.nodes.entry(node.id).or_default();
+        let version = known.version;
+        let (seen, log) = known.logs.entry(group).or_insert_with(|| (u64::MAX, DurableLog::default()));
+        if *seen != version {
+            *seen = version;
+            log.refresh(&node.disk.durable(), &group_dir(group));
+        }
+        log
+    }
+
+    /// What a node's stable storage holds of a group.
+    pub fn on_disk(&mut self, node: &Node, group: GroupId, shards: u32) -> OnDisk {
+        let last = self.log(node, group).last();
+        let known = self.nodes.entry(node.id).or_default();
+        let version = known.version;
+        let (seen, hard_state) = known.hard_states.entry(group).or_insert((u64::MAX, HardState::default()));
+        if *seen != version {
+            *seen = version;
+            *hard_state = read_hard_state(&node.disk, group, shards);
+        }
+        OnDisk { hard_state: *hard_state, last }
+    }
+}
+
+fn group_dir(group: GroupId) -> PathBuf {
+    Node::data_dir().join("groups").join(group.to_string())
+}
+
+/// The hard state that a process started after a power cut would find.
+fn read_hard_state(disk: &SimDisk, group: GroupId, shards: u32) -> HardState {
+    let shard = u32::try_from(group.0 % u64::from(shards)).expect("few shards");
+    let dir = Node::data_dir().join(format!("shard-{shard}"));
+    StateFile::open(disk.durable(), &dir, shard).map_or_else(|_| HardState::default(), |state| state.get(group).hard_state)
+}
+
+impl DurableLog {
+    /// Whether just this entry is there, byte for byte, or was before retention dropped it.
+    #[must_use]
+    pub fn holds(&self, entry: &Digest) -> bool {
+        let index = entry.id().index;
+        if index <= self.start.index {
+            return true;
+        }
+        let place = usize::try_from(index.since(self.start.index) - 1).ok();
+        place.and_then(|place| self.entries.get(place)).is_some_and(|held| *held == (entry.id(), entry.bytes))
+    }
+
+    /// The last entry.
+    #[must_use]
+    pub fn last(&self) -> EntryId {
+        self.entries.last().map_or(self.start, |(id, _)| *id)
+    }
+
+    /// Reads what is new, and puts the segments together.
+    fn refresh(&mut self, disk: &SimDisk, dir: &Path) {
+        let names = disk.list(dir).unwrap_or_default();
+        let sequences: Vec<u64> = names.iter().filter_map(|name| sequence_of(name)).collect();
+        self.segments.retain(|sequence, _| sequences.contains(sequence));
+        for (sequence, name) in sequences.into_iter().zip(names.iter().filter(|name| sequence_of(name).is_some())) {
+            self.read_segment(disk, &dir.join(name), sequence);
+        }
+        self.chain();
+    }
+
+    fn read_segment(&mut self, disk: &SimDisk, path: &Path, sequence: u64) {
+        let Ok(file) = disk.open(path) else { return };
+        let Ok(length) = file.len() else { return };
+        let segment = match self.segments.entry(sequence) {
+            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                let mut head = [0; 64];
+                let read = file.read_at(&mut head, 0);
+                let Some(header) = read.ok().and_then(|()| SegmentHeader::decode(&head).ok()) else { return };
+                vacant.insert(Segment { header, entries: Vec::new(), end: SEGMENT_HEADER_BYTES })
+            }
+        };
+        while let Some((id, bytes, size)) = read_entry(&*file, length, segment) {
+            segment.entries.push((id, bytes));
+            segment.end += size;
+        }
+    }
+
+    /// Later segments replace what follows the entry that they go on from.
+    fn chain(&mut self) {
+        self.start = EntryId::ZERO;
+        self.entries.clear();
+        let mut begun = false;
+        for segment in self.segments.values() {
+            let previous = segment.header.previous;
+            if segment.header.start == SegmentStart::Begins || !begun {
+                self.start = previous;
+                self.entries.clear();
+                begun = true;
+            } else if previous == self.start {
+                self.entries.clear();
+            } else if let Some(place) = self.entries.iter().position(|(id, _)| *id == previous) {
+                self.entries.truncate(place + 1);
+            } else {
+                continue;
+            }
+            self.entries.extend_from_slice(&segment.entries);
+        }
+    }
+}
+
+/// The entry after those that are known, if it is all there and valid.
+fn read_entry<F: DiskFile>(file: &F, length: u64, segment: &Segment) -> Option<(EntryId, u64, u64)> {
+    let at = segment.end;
+    if at + HEADER_BYTES as u64 > length {
+        return None;
+    }
+    let mut head = [0; HEADER_BYTES];
+    file.read_at(&mut head, at).ok()?;
+    let header = EntryHeader::decode(&head).ok()?;
+    let before = segment.entries.last().map_or(segment.header.previous, |(id, _)| *id);
+    if header.id.index != before.index.next() || header.id.term < before.term || at + header.entry_bytes() > length {
+        return None;
+    }
+    let mut entry = vec![0; usize::try_from(header.entry_bytes()).ok()?];
+    file.read_at(&mut entry, at).ok()?;
+    EntryHeader::verify(&entry).ok()?;
+    Some((header.id, hash(&entry), header.entry_bytes()))
+}
+
+impl World {
+    /// The process is dead; its writes are in the page cache, and no handle of it works any more.
+    pub(super) fn orphan_disk(&mut self, id: NodeId) {
+        self.with_node(id, |node| node.disk = node.disk.kill());
+    }
+
+    /// The machine lost power: unsynced sectors and names survive as chance has it.
+    pub(super) fn lose_power(&mut self, id: NodeId) {
+        let seed = self.chance.any();
+        let mut lost = false;
+        self.with_node(id, |node| {
+            let crashed = node.disk.crash(seed);
+            lost = crashed.used_bytes() != node.disk.used_bytes() || node.disk.durable().used_bytes() != crashed.used_bytes();
+            node.disk = crashed;
+        });
+        if lost {
+            self.mark(Mark::PowerLossWithUnsynced);
+        }
+    }
+
+    /// Leaves a disk with little room or none.
+    pub(super) fn fill_disk(&mut self, id: NodeId) {
+        let room = self.chance.between(0, 6000);
+        self.with_node(id, |node| {
+            node.disk.set_capacity(Some(node.disk.used_bytes() + room));
+            node.had_full_disk = true;
+        });
+        self.mark(Mark::DiskWasFull);
+        let end = self.heap.now() + self.spell() * 2;
+        self.heap.push(end, Step::Roomy(id));
+    }
+
+    pub(super) fn roomy(&mut self, id: NodeId) {
+        self.trace(Place::on(id), "roomy", 0, || "the disk has room again".to_owned());
+        self.make_room(id);
+    }
+
+    pub(super) fn make_room(&mut self, id: NodeId) {
+        self.with_node(id, |node| node.disk.set_capacity(None));
+    }
+
+    pub(super) fn had_full_disk(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.had_full_disk)
+    }
+
+    pub(super) fn fail_next_sync(&mut self, id: NodeId) {
+        self.with_node(id, |node| node.disk.fail_next_sync());
+    }
+
+    /// The index of the last entry on a node's stable storage, for directed scenarios.
+    #[must_use]
+    pub fn durable_last(&mut self, id: NodeId, group: GroupId) -> Index {
+        let Some(node) = self.nodes.get(&id) else { return Index::ZERO };
+        self.durable.log(node, group).last().index
+    }
+}

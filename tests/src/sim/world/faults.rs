@@ -1,0 +1,206 @@
+//! Faults: what goes wrong, and how it ends.
+
+use std::time::Duration;
+
+use raftline_proto::ids::{GroupId, NodeId};
+
+use super::{Step, World};
+use crate::sim::facts::{Fact, Life};
+use crate::sim::marks::Mark;
+use crate::sim::node::Death;
+use crate::sim::plan::{Family, Fault};
+use crate::sim::trace::Place;
+
+impl World {
+    /// A fault comes, and comes again later.
+    pub(super) fn fault(&mut self, number: usize) {
+        if self.calm {
+            return;
+        }
+        let (fault, mean) = self.plan.faults[number];
+        let again = self.heap.now() + self.chance.around(mean);
+        self.heap.push(again, Step::Fault(number));
+        self.counts.faults += 1;
+        let Some(victim) = self.victim() else { return };
+        self.trace(Place::on(victim), "fault", fault as u64, || format!("{fault:?}"));
+        match fault {
+            Fault::Kill => self.die(victim, Death::Kill),
+            Fault::PowerLoss => self.die(victim, Death::PowerLoss),
+            Fault::PowerLossOfAll => {
+                self.mark(Mark::PowerLossOfAll);
+                for id in self.ids() {
+                    self.die(id, Death::PowerLoss);
+                }
+            }
+            Fault::CrashInTurn => {
+                let effects = self.chance.index_through(30);
+                let death = if self.chance.coin() { Death::Kill } else { Death::PowerLoss };
+                self.with_node(victim, |node| node.dies_after = Some((effects, death)));
+            }
+            Fault::Partition => self.partition(victim),
+            Fault::OneWay => self.one_way(victim),
+            Fault::Reset => self.reset(victim),
+            Fault::Pause => {
+                let until = self.heap.now() + self.spell();
+                self.mark(Mark::Paused);
+                self.with_node(victim, |node| node.paused_until = until);
+            }
+            Fault::ClockJump => {
+                let jump = i64::try_from(self.chance.between(0, 7_200_000)).expect("two hours") - 3_600_000;
+                self.with_node(victim, |node| node.wall_skew += jump);
+            }
+            Fault::SlowDisk => {
+                let until = self.heap.now() + self.spell() * 3;
+                self.with_node(victim, |node| node.slow_until = until);
+            }
+            Fault::DiskFull => self.fill_disk(victim),
+            Fault::SyncFails => self.fail_next_sync(victim),
+            Fault::Transfer => self.ask_for_transfer(),
+        }
+    }
+
+    /// Ends a process, one way or the other; another is started later.
+    pub(super) fn die(&mut self, id: NodeId, death: Death) {
+        let now = self.heap.now();
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(process) = node.process.take() else { return };
+        let life = process.life;
+        node.dies_after = None;
+        node.paused_until = now;
+        drop(process);
+        let told = death == Death::Kill;
+        self.trace(Place::on(id), "dies", u64::from(told), || format!("{death:?}"));
+        match death {
+            Death::Kill => self.orphan_disk(id),
+            Death::PowerLoss => self.lose_power(id),
+        }
+        self.views.retain(|(node, _), _| *node != id);
+        self.durable.forget(id);
+        self.drop_requests(life, told);
+        self.disconnect_after_death(id, told);
+        let down = self.spell();
+        self.heap.push(now + down, Step::Start(id));
+    }
+
+    /// Whether the process dies before its next effect; if so, it is dead now.
+    pub(super) fn dies_now(&mut self, life: Life) -> bool {
+        let Some(node) = self.nodes.get_mut(&life.node).filter(|node| node.life() == Some(life)) else {
+            return true;
+        };
+        match &mut node.dies_after {
+            None => false,
+            Some((0, death)) => {
+                let death = *death;
+                self.mark(Mark::CrashInTurn);
+                self.die(life.node, death);
+                true
+            }
+            Some((left, _)) => {
+                *left -= 1;
+                false
+            }
+        }
+    }
+
+    /// The nodes fall into two parts; more often than not the victim is alone.
+    fn partition(&mut self, victim: NodeId) {
+        let mut ids = self.ids();
+        self.chance.shuffle(&mut ids);
+        let alone = self.chance.coin();
+        let cut_at = self.chance.index_through(ids.len().saturating_sub(1));
+        let inside: Vec<NodeId> =
+            if alone { vec![victim] } else { ids.into_iter().take(cut_at.max(1)).collect() };
+        let crosses = |(from, to): &(NodeId, NodeId)| inside.contains(from) != inside.contains(to);
+        let pairs: Vec<_> = self.network.pairs().into_iter().filter(crosses).collect();
+        self.mark(Mark::Partitioned);
+        self.cut(pairs);
+    }
+
+    /// Messages of the victim do not arrive, or it does not get any, or a few pairs are cut one way.
+    fn one_way(&mut self, victim: NodeId) {
+        let kind = self.chance.between(0, 2);
+        let mut pairs = self.network.pairs();
+        match kind {
+            0 => pairs.retain(|(from, _)| *from == victim),
+            1 => pairs.retain(|(_, to)| *to == victim),
+            _ => {
+                self.chance.shuffle(&mut pairs);
+                pairs.truncate(2);
+            }
+        }
+        self.mark(Mark::OneWayPartition);
+        self.cut(pairs);
+    }
+
+    fn cut(&mut self, pairs: Vec<(NodeId, NodeId)>) {
+        self.network.cut(&pairs);
+        let end = self.heap.now() + self.spell() * 2;
+        self.heap.push(end, Step::Mend(pairs));
+    }
+
+    /// A partition ends. Some connections broke in it, as their ends notice only now.
+    pub(super) fn mend(&mut self, pairs: &[(NodeId, NodeId)]) {
+        self.trace(Place::WORLD, "mend", pairs.len() as u64, || format!("{pairs:?}"));
+        self.network.mend(pairs);
+        for (from, to) in pairs {
+            if self.chance.coin() {
+                self.break_connection(*from, *to);
+            }
+        }
+    }
+
+    fn reset(&mut self, victim: NodeId) {
+        let mut pairs = self.network.pairs();
+        pairs.retain(|(from, to)| *from == victim || *to == victim);
+        if let Some((from, to)) = self.chance.pick(&pairs).copied() {
+            self.break_connection(from, to);
+        }
+    }
+
+    pub(super) fn break_connection(&mut self, from: NodeId, to: NodeId) {
+        if let Some(generation) = self.network.connection(from, to) {
+            self.network.hang_up(from, to);
+            let at = self.heap.now() + self.chance.span(Duration::ZERO, Duration::from_millis(4));
+            self.heap.push(at, Step::Broken { from, to, generation });
+        }
+    }
+
+    /// A group's storage gave up. Only a full disk excuses that; the operator restarts the broker when there is room.
+    pub(super) fn group_failed(&mut self, life: Life, group: GroupId, reason: &str) {
+        self.trace(Place::at(life.node, group), "closed", 0, || reason.to_owned());
+        if self.had_full_disk(life.node) {
+            self.counts.closed_by_full_disk += 1;
+            self.with_node(life.node, |node| node.dies_after = Some((0, Death::Kill)));
+        } else {
+            self.judge.fact(&Fact::Failed { life, group, reason });
+        }
+    }
+
+    /// How long something lasts.
+    pub(super) fn spell(&mut self) -> Duration {
+        let (least, most) = match self.plan.family {
+            Family::Plain => (20, 2500),
+            Family::Adversarial => (2, 500),
+        };
+        self.chance.span(Duration::from_millis(least), Duration::from_millis(most))
+    }
+
+    /// Whom a fault hits: a leader as often as anybody.
+    fn victim(&mut self) -> Option<NodeId> {
+        let leaders: Vec<NodeId> =
+            self.views.iter().filter(|(_, view)| view.leads).map(|((node, _), _)| *node).collect();
+        let ids = self.ids();
+        if self.chance.coin()
+            && let Some(leader) = self.chance.pick(&leaders)
+        {
+            return Some(*leader);
+        }
+        self.chance.pick(&ids).copied()
+    }
+
+    pub(super) fn with_node(&mut self, id: NodeId, act: impl FnOnce(&mut crate::sim::node::Node)) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            act(node);
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The clients and their connections to the nodes: requests and answers travel in order, and die with the process.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raftline_broker::payload::{OutReply, Payload};
+use raftline_proto::ids::{GroupId, NodeId, TopicId};
+use raftline_proto::time::Monotonic;
+use raftline_shard::image::MetadataImage;
+use raftline_shard::types::{CoordinatorCommand, Durability, Event, Reply, RequestId};
+
+use super::watch::{content_of, served};
+use super::{Step, World};
+use crate::sim::chance::Chance;
+use crate::sim::clients::admin::Admin;
+use crate::sim::clients::consumer::Consumer;
+use crate::sim::clients::producer::{Habits, Producer};
+use crate::sim::clients::{Around, Ask, Call, Client, Wishes};
+use crate::sim::facts::{Fact, Life};
+use crate::sim::marks::Mark;
+use crate::sim::plan::{Load, Plan};
+use crate::sim::trace::{Place, mix};
+
+/// All clients and what is on its way between them and the nodes.
+pub struct Users {
+    load: Load,
+    chance: Chance,
+    clients: Vec<Client>,
+    /// Partitions that have clients.
+    served: Vec<GroupId>,
+    /// Partitions seen in an image and still without clients.
+    found: Vec<GroupId>,
+    /// Topics wanted.
+    topics: usize,
+    /// Requests handed to a node.
+    pending: BTreeMap<RequestId, Pending>,
+    next_request: u64,
+    /// When the last message between a client and a node arrives, each way.
+    lanes: BTreeMap<(usize, NodeId, Way), Monotonic>,
+    /// Which node was first asked to append a batch.
+    first_asked: BTreeMap<u64, NodeId>,
+}
+
+/// A request that a node holds.
+struct Pending {
+    client: usize,
+    tag: u64,
+    life: Life,
+    since: Monotonic,
+    asked: Asked,
+}
+
+/// What the checkers need to know of a request.
+enum Asked {
+    Produce { group: GroupId, content: u64, record_count: u32, durability: Durability },
+    Fetch { group: GroupId, from: raftline_proto::ids::Offset },
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    There,
+    Back,
+}
+
+impl Users {
+    /// No clients yet.
+    #[must_use]
+    pub fn new(plan: &Plan, chance: Chance) -> Self {
+        Self {
+            load: plan.load,
+            chance,
+            clients: Vec::new(),
+            served: Vec::new(),
+            found: Vec::new(),
+            topics: plan.topics.len(),
+            pending: BTreeMap::new(),
+            next_request: 0,
+            lanes: BTreeMap::new(),
+            first_asked: BTreeMap::new(),
+        }
+    }
+
+    /// All clients.
+    #[must_use]
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    /// Whether every topic wanted has its clients.
+    #[must_use]
+    pub fn is_complete(&self, partitions: usize) -> bool {
+        self.served.len() == partitions
+    }
+
+    /// Looks for new partitions in an image.
+    pub fn learn(&mut self, image: &MetadataImage) {
+        if image.topics.len() < self.topics.min(1) {
+            return;
+        }
+        for topic in image.topics.values() {
+            for partition in &topic.partitions {
+                if !self.served.contains(&partition.group) && !self.found.contains(&partition.group) {
+                    self.found.push(partition.group);
+                }
+            }
+        }
+    }
+
+    fn delay(&mut self) -> Duration {
+        self.chance.span(Duration::from_micros(50), self.load.delay_max)
+    }
+
+    /// When a message between a client and a node arrives: after those before it.
+    fn arrival(&mut self, now: Monotonic, client: usize, node: NodeId, way: Way, delay: Duration) -> Monotonic {
+        let last = self.lanes.entry((client, node, way)).or_default();
+        *last = (now + delay).max(Monotonic(last.0 + 1));
+        *last
+    }
+}
+
+impl World {
+    /// The operators: one for each broker's registration, one for the topics.
+    pub(super) fn start_users(&mut self) {
+        let registrations: Vec<CoordinatorCommand> = self
+            .nodes
+            .values()
+            .map(|node| CoordinatorCommand::RegisterBroker {
+                node: node.id,
+                incarnation: node.incarnation,
+                grpc_address: format!("10.0.0.{}:9192", node.id),
+            })
+            .collect();
+        let replication = self.plan.nodes.min(3);
+        let creations = self.plan.topics.iter().zip(1_u32..).map(|(partitions, number)| {
+            let segment = ("segment.bytes".to_owned(), self.plan.segment_bytes.to_string());
+            CoordinatorCommand::CreateTopic {
+                id: TopicId(u128::from(number)),
+                name: format!("topic-{number}"),
+                partitions: Some(*partitions),
+                replication: Some(replication),
+                configs: [segment].into_iter().collect(),
+            }
+        });
+        let commands: Vec<CoordinatorCommand> = registrations.into_iter().chain(creations).collect();
+        self.add_client(Client::Admin(Admin::new(commands)));
+        self.add_client(Client::Admin(Admin::new([])));
+    }
+
+    fn add_client(&mut self, client: Client) {
+        let number = self.users.clients.len();
+        self.users.clients.push(client);
+        let at = self.heap.now() + self.users.delay();
+        self.heap.push(at, Step::Client { client: number, at });
+    }
+
+    /// Gives newly found partitions their clients.
+    pub(super) fn spawn_clients(&mut self) {
+        for group in std::mem::take(&mut self.users.found) {
+            self.users.served.push(group);
+            let load = self.users.load;
+            for nth in 0..load.idempotent + load.plain {
+                let idempotent = nth < load.idempotent;
+                let durability = if idempotent || self.chance.coin() {
+                    Durability::Quorum
+                } else {
+                    let weaker = [Durability::Memory, Durability::Leader, Durability::None];
+                    *self.chance.pick(&weaker).expect("not empty")
+                };
+                let habits = Habits {
+                    name: self.users.clients.len() as u64,
+                    group,
+                    idempotent,
+                    durability,
+                    window: if idempotent { load.window } else { 1 },
+                    records_max: load.records_max,
+                    value_bytes_max: load.value_bytes_max,
+                    pause: load.pause,
+                };
+                self.add_client(Client::Producer(Producer::new(habits, self.heap.now())));
+            }
+            for _ in 0..load.consumers {
+                self.add_client(Client::Consumer(Consumer::new(group, self.heap.now())));
+            }
+        }
+    }
+
+    pub(super) fn wake_client(&mut self, client: usize, _at: Monotonic) {
+        self.with_client(client, |client, around, wishes| client.wake(around, wishes));
+    }
+
+    /// A client is answered.
+    pub(super) fn response(&mut self, client: usize, tag: u64, reply: Option<OutReply>) {
+        self.with_client(client, |client, around, wishes| client.answered(tag, reply, around, wishes));
+    }
+
+    fn with_client(&mut self, number: usize, act: impl FnOnce(&mut Client, &mut Around<'_>, &mut Wishes)) {
+        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let now = self.heap.now();
+        let users = &mut self.users;
+        let mut around = Around {
+            now,
+            chance: &mut users.chance,
+            nodes: &nodes,
+            patience: users.load.patience,
+            calm: self.calm,
+        };
+        let mut wishes = Wishes::default();
+        let Some(client) = users.clients.get_mut(number) else { return };
+        act(client, &mut around, &mut wishes);
+        for call in wishes.calls {
+            let straggles = !self.calm && self.users.chance.hit(self.users.load.straggler);
+            let delay = self.users.delay();
+            let at = if straggles {
+                now + self.users.chance.span(delay, Duration::from_secs(4))
+            } else {
+                self.users.arrival(now, number, call.to, Way::There, delay)
+            };
+            self.heap.push(at, Step::Request { client: number, call: Box::new(call), straggles });
+        }
+        if let Some(at) = wishes.wake {
+            self.heap.push(at, Step::Client { client: number, at });
+        }
+        if let Some(words) = wishes.outrage {
+            self.judge.fact(&Fact::NotLive { what: &words });
+        }
+    }
+
+    /// A request reaches a node: refused at once if nothing runs there.
+    pub(super) fn request(&mut self, client: usize, call: Call) {
+        let Call { tag, to, ask } = call;
+        let now = self.heap.now();
+        let Some(node) = self.nodes.get(&to) else { return };
+        let Some(life) = node.life() else {
+            self.answer(client, to, tag, None);
+            return;
+        };
+        let clocks = node.clocks(now);
+        self.users.next_request += 1;
+        let request = RequestId(self.users.next_request);
+        let deadline = clocks.monotonic + self.users.load.patience;
+        let (shard, asked, event) = match ask {
+            Ask::Produce { group, batch, info, durability } => {
+                let content = content_of(&batch);
+                self.users.first_asked.entry(content).or_insert(to);
+                let record_count = info.record_count;
+                let asked = Asked::Produce { group, content, record_count, durability };
+                self.trace(Place::at(to, group), "produce", content, || {
+                    format!("client {client} batch {content:016x}, {record_count} records, {:?}", info.producer)
+                });
+                let payload = Payload::Batch(batch);
+                let event = Event::Produce { request, group, batch: info, payload, durability, deadline };
+                (self.shard_of(group), asked, event)
+            }
+            Ask::Fetch { group, from, bytes_min, bytes_max, wait } => {
+                let deadline = clocks.monotonic + wait;
+                let event = Event::Fetch { request, group, from, bytes_min, bytes_max, deadline };
+                (self.shard_of(group), Asked::Fetch { group, from }, event)
+            }
+            Ask::Coordinate(command) => (0, Asked::Other, Event::Coordinate { request, command, deadline }),
+            Ask::Transfer(group) => {
+                let event = Event::Transfer { request, group: Some(group), to: None };
+                (self.shard_of(group), Asked::Other, event)
+            }
+        };
+        self.users.pending.insert(request, Pending { client, tag, life, since: now, asked });
+        self.deliver(to, shard, event);
+    }
+
+    /// A node answers: judged the moment it leaves.
+    pub(super) fn replied(&mut self, life: Life, request: RequestId, reply: OutReply) {
+        let Some(pending) = self.users.pending.remove(&request) else {
+            if request.0 <= self.users.next_request {
+                let alarm = format!("request {request:?} is answered twice: {reply:?}");
+                self.judge.fact(&Fact::Alarmed { life, group: GroupId::COORDINATOR, alarm: &alarm });
+            }
+            return;
+        };
+        match (&pending.asked, &reply) {
+            (
+                Asked::Produce { group, content, record_count, durability },
+                OutReply::Shard(Reply::Produced(Ok(produced))),
+            ) => {
+                let (group, content) = (*group, *content);
+                self.trace(Place::at(life.node, group), "ack", content ^ produced.base_offset.0, || {
+                    format!("batch {content:016x} at offset {}, {durability:?}", produced.base_offset)
+                });
+                if produced.duplicate {
+                    self.mark(Mark::DuplicateAnswered);
+                    if self.users.first_asked.get(&content) != Some(&life.node) {
+                        self.mark(Mark::DuplicateAcrossLeaders);
+                    }
+                }
+                self.counts.acks += u64::from(*durability == Durability::Quorum);
+                let (base_offset, record_count, durability) = (produced.base_offset, *record_count, *durability);
+                self.judge.fact(&Fact::Acked { group, base_offset, content, record_count, durability });
+            }
+            (Asked::Produce { group, .. }, OutReply::Shard(Reply::Produced(Err(error)))) => {
+                if matches!(error, raftline_shard::types::ProduceError::LeadershipLost { .. }) {
+                    self.judge.marks.hit(Mark::LeadershipLostAnswered);
+                }
+                let place = Place::at(life.node, *group);
+                let (client, now) = (pending.client, self.heap.now());
+                self.judge.trace.event(now, place, "refuse", client as u64, || format!("client {client}: {error:?}"));
+            }
+            (Asked::Fetch { group, from }, OutReply::Fetched(fetched)) => {
+                self.judge_fetch(life, *group, *from, fetched, pending.since);
+            }
+            _ => {}
+        }
+        let lag = self.users.delay();
+        let now = self.heap.now();
+        let at = self.users.arrival(now, pending.client, life.node, Way::Back, lag);
+        let reply = Some(Box::new(reply));
+        self.heap.push(at, Step::Response { client: pending.client, tag: pending.tag, reply });
+    }
+
+    fn judge_fetch(
+        &mut self,
+        life: Life,
+        group: GroupId,
+        from: raftline_proto::ids::Offset,
+        fetched: &raftline_broker::payload::FetchedBatches,
+        since: Monotonic,
+    ) {
+        let batches = match served(fetched) {
+            Ok(batches) => batches,
+            Err(reason) => {
+                self.judge.fact(&Fact::Failed { life, group, reason: &reason });
+                return;
+            }
+        };
+        let records: u64 = batches.iter().map(|batch| u64::from(batch.record_count)).sum();
+        self.counts.served += records;
+        if self.heap.now().since(since) > Duration::from_millis(2) {
+            self.mark(Mark::FetchParked);
+        }
+        let high_watermark = fetched.high_watermark;
+        self.trace(Place::at(life.node, group), "served", mix(from.0) ^ records, || {
+            format!("{records} records from {from}, high watermark {high_watermark}")
+        });
+        self.judge.fact(&Fact::Served { life, group, from, high_watermark, batches: &batches });
+    }
+
+    fn answer(&mut self, client: usize, from: NodeId, tag: u64, reply: Option<OutReply>) {
+        let delay = self.users.delay();
+        let now = self.heap.now();
+        let at = self.users.arrival(now, client, from, Way::Back, delay);
+        self.heap.push(at, Step::Response { client, tag, reply: reply.map(Box::new) });
+    }
+
+    /// A process died: what it held is lost. Its clients' connections break if the machine lives to tell them.
+    pub(super) fn drop_requests(&mut self, life: Life, told: bool) {
+        let held: Vec<RequestId> =
+            self.users.pending.iter().filter(|(_, it)| it.life == life).map(|(request, _)| *request).collect();
+        for request in held {
+            let Some(pending) = self.users.pending.remove(&request) else { continue };
+            if told {
+                self.answer(pending.client, life.node, pending.tag, None);
+            }
+        }
+    }
+
+    /// An operator asks a node to hand a partition's leadership over.
+    pub(super) fn ask_for_transfer(&mut self) {
+        let groups = self.users.served.clone();
+        let (Some(group), Some(to)) = (self.chance.pick(&groups).copied(), self.leader_of(&groups)) else { return };
+        let call = Call { tag: u64::MAX, to, ask: Ask::Transfer(group) };
+        self.request(1, call);
+    }
+
+    fn leader_of(&mut self, groups: &[GroupId]) -> Option<NodeId> {
+        let leaders: Vec<NodeId> = self
+            .views
+            .iter()
+            .filter(|((_, group), view)| groups.contains(group) && view.leads)
+            .map(|((node, _), _)| *node)
+            .collect();
+        self.chance.pick(&leaders).copied()
+    }
+}
