@@ -6,7 +6,7 @@ use crate::types::{DiskSpace, Effect, FetchError, ProduceError, ShardAlarm};
 use alloc::vec::Vec;
 use raftline_proto::entry::{EntryBody, EntryHeader, EntryInfo};
 use raftline_proto::ids::{EntryId, Index, NodeId, Offset};
-use raftline_raft::types::{Alarm, Entry, Input, LogStart, Message, Output, ProposeError, Role};
+use raftline_raft::types::{AckWanted, Alarm, Entry, Input, LogStart, Message, Output, ProposeError, Role};
 
 /// The payload that belongs to what is being fed to the engine.
 pub(crate) enum Material<P> {
@@ -299,9 +299,12 @@ impl Group {
         else {
             return;
         };
-        if leading.is_some() {
+        if leading.is_some() && !(partition.memory.is_empty() && partition.leader.is_empty()) {
             let standing = Standing::of(raft, *leading, *node);
             partition.acknowledge_held(&standing, turn.effects);
+        }
+        if partition.memory.is_empty() {
+            raft.set_ack_wanted(AckWanted::Durable);
         }
     }
 

@@ -32,6 +32,16 @@ pub struct ShardConfig {
     pub defaults: TopicDefaults,
 }
 
+impl ShardConfig {
+    /// The defaults as they apply to a cluster of this size. Brokers that have not registered yet count: a topic made
+    /// while they start is refused for the moment, rather than left with too few replicas for good.
+    #[must_use]
+    pub fn topic_defaults(&self) -> TopicDefaults {
+        let nodes = u32::try_from(self.peers.len()).unwrap_or(u32::MAX).max(1);
+        TopicDefaults { replication: self.defaults.replication.min(nodes), ..self.defaults }
+    }
+}
+
 /// Every span of time that a shard decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
@@ -76,7 +86,7 @@ impl Default for Timings {
 pub struct TopicDefaults {
     /// Partitions.
     pub partitions: u32,
-    /// Replicas; where fewer brokers are registered, as many as there are.
+    /// Replicas; in a cluster of fewer nodes, as many as there are.
     pub replication: u32,
 }
 

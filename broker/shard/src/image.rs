@@ -1,5 +1,6 @@
 //! The cluster's state as the committed metadata records make it. Immutable once published.
 
+use crate::group_ranges::GroupRanges;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -24,6 +25,8 @@ pub struct MetadataImage {
     pub topic_ids: BTreeMap<String, TopicId>,
     /// The next group id to give out. Invariant: above every group ever used.
     pub next_group: GroupId,
+    /// The groups of all topics ever deleted: what is found of them on a disk may go. Never trusted to be complete.
+    pub deleted_groups: Arc<GroupRanges>,
     /// The next producer id to give out.
     pub next_producer: ProducerId,
 }

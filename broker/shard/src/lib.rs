@@ -17,6 +17,7 @@ extern crate alloc;
 
 pub mod config;
 pub mod coordinator;
+pub mod group_ranges;
 pub mod image;
 pub mod limits;
 pub mod shard;

@@ -23,6 +23,9 @@ pub const BATCHES_REMEMBERED: usize = 5;
 /// What one fetch is given at most, whatever it asks for. One whole batch is always given.
 pub const FETCH_BYTES_MAX: u64 = 16 << 20;
 
+/// Partitions of the whole cluster, over all topics.
+pub const CLUSTER_PARTITIONS_MAX: usize = 200_000;
+
 /// What may be written by this version (DESIGN D12).
 pub const FEATURE_LEVEL_MAX: u32 = 1;
 

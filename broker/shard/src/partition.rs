@@ -6,6 +6,7 @@ use crate::fetch::ParkedFetches;
 use crate::parking::Parking;
 use crate::produce::Receipt;
 use crate::producers::Producers;
+use crate::retention::RetentionState;
 use crate::tail::{TailBody, TailEntry};
 use raftline_proto::ids::{Index, PartitionIndex, TopicId};
 use raftline_proto::time::Monotonic;
@@ -29,15 +30,6 @@ pub(crate) struct Partition {
     /// Bytes of all batches committed since the group was opened: the clock by which parked fetches wake.
     pub committed_bytes: u64,
     pub retention: RetentionState,
-}
-
-/// When retention last looked.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RetentionState {
-    /// `committed_bytes` then: without growth the size rule cannot let anything go.
-    pub bytes_seen: Option<u64>,
-    /// When age is looked at next.
-    pub next_by_age: Monotonic,
 }
 
 impl Partition {

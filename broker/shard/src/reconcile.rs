@@ -2,7 +2,7 @@
 //! groups by it.
 
 use crate::coordinator::configs::Settings;
-use crate::group::{Body, Group};
+use crate::group::{Body, Group, Stage};
 use crate::image::{MetadataImage, TopicImage};
 use crate::partition::Partition;
 use crate::shard::Shard;
@@ -16,9 +16,10 @@ use raftline_proto::time::Now;
 impl Shard {
     /// Publishes the coordinator's image if it changed, and follows it.
     pub(crate) fn publish_image<P>(&mut self, now: Now, effects: &mut Vec<Effect<P>>) {
-        let Some(Body::Coordinator(coordinator)) =
-            self.groups.get(&GroupId::COORDINATOR).map(|group| &group.body)
+        let Some(group) = self.groups.get(&GroupId::COORDINATOR) else { return };
+        let (Body::Coordinator(coordinator), Stage::Open(_) | Stage::Closed(_)) = (&group.body, &group.stage)
         else {
+            // While it is replayed, the image runs through the past: topics that are long gone would be opened.
             return;
         };
         if coordinator.image.applied == self.image.applied {
@@ -50,6 +51,7 @@ impl Shard {
                 self.follow_topic(topic, effects);
             }
         }
+        self.delete_leftovers(&image, effects);
         if let Some(liveness) = &mut self.liveness {
             let own = self.config.node;
             liveness.learn(image.brokers.keys().copied().filter(|node| *node != own));
@@ -71,6 +73,18 @@ impl Shard {
         }
     }
 
+    /// Deletes what was found on the disk at the start and belongs to a topic that was deleted before the process
+    /// stopped. Only a committed deletion counts: a group that the image does not know is kept.
+    fn delete_leftovers<P>(&mut self, image: &MetadataImage, effects: &mut Vec<Effect<P>>) {
+        let deleted = &image.deleted_groups;
+        self.found.retain(|group| {
+            if deleted.contains(*group) {
+                effects.push(Effect::Delete { group: *group });
+            }
+            !deleted.contains(*group)
+        });
+    }
+
     fn follow_topic<P>(&mut self, topic: &TopicImage, effects: &mut Vec<Effect<P>>) {
         let settings = Settings::of(&topic.configs);
         let config = LogConfig { segment_bytes: settings.segment_bytes };
@@ -81,6 +95,7 @@ impl Shard {
                 continue;
             }
             let Some(group) = self.groups.get_mut(&id) else {
+                self.found.remove(&id);
                 let body = Body::Partition(Box::new(Partition::new(topic.id, index, settings)));
                 let group = Group::new(id, self.config.node, partition.replicas.clone(), config, body);
                 self.groups.insert(id, Box::new(group));

@@ -88,12 +88,12 @@ impl Group {
         };
         let Order { request, durability, deadline, .. } = *order;
         let waiting = Waiting { request, entry, receipt, durability, deadline };
-        if durability == Durability::Memory {
-            // From now on followers answer before their sync too.
-            raft.set_ack_wanted(AckWanted::Memory);
-        }
         let standing = Standing::of(raft, *leading, *node);
         partition.answer_or_park(waiting, &standing, turn.effects);
+        if !partition.memory.is_empty() {
+            // Followers answer before their sync too, as long as somebody waits for that.
+            raft.set_ack_wanted(AckWanted::Memory);
+        }
     }
 
     /// A client wants records.
@@ -192,8 +192,8 @@ impl Group {
         {
             return Err(CoordinatorError::Busy);
         }
-        let (records, reply) =
-            plan(Situation { image, alive: turn.alive, defaults: turn.config.defaults }, command)?;
+        let situation = Situation { image, alive: turn.alive, defaults: turn.config.topic_defaults() };
+        let (records, reply) = plan(situation, command)?;
         // What cannot be written down is refused before it is proposed: an entry that no replica could read again
         // would stop them all.
         encode_metadata(&records).map_err(|_| CoordinatorError::LimitExceeded {

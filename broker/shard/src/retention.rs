@@ -9,13 +9,38 @@ use crate::types::Effect;
 use alloc::vec::Vec;
 use core::time::Duration;
 use raftline_proto::ids::GroupId;
-use raftline_proto::time::{Now, Timestamp};
+use raftline_proto::time::{Monotonic, Now, Timestamp};
+
+/// When retention last looked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RetentionState {
+    /// The partition's `committed_bytes` when size was looked at: without growth that rule lets nothing go.
+    bytes_seen: u64,
+    /// When age, or size after growth, is looked at next.
+    due: Monotonic,
+}
+
+/// Which groups look at their retention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Those for which it is time.
+    Due,
+    /// All: space is short.
+    All,
+}
 
 impl Shard {
-    /// Lets every partition look, and quarantined leaders say again that they lead no more.
-    pub(crate) fn retain<P>(&mut self, now: Now, effects: &mut Vec<Effect<P>>) {
-        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
-        for id in ids {
+    /// Lets partitions look, and quarantined leaders say again that they lead no more.
+    pub(crate) fn retain<P>(&mut self, now: Now, look: Look, effects: &mut Vec<Effect<P>>) {
+        let mut due: Vec<GroupId> = Vec::new();
+        for (id, group) in &self.groups {
+            match group.retention_due() {
+                Some(at) if at <= now.monotonic || look == Look::All => due.push(*id),
+                Some(at) => self.timers.want_retention(at),
+                None => {}
+            }
+        }
+        for id in due {
             self.touch(now, id, effects, |group, turn| {
                 group.say_stepped_down(turn);
                 group.retain(turn);
@@ -25,38 +50,34 @@ impl Shard {
 }
 
 impl Group {
-    /// Whether the group has anything that the shard's slow timer is for.
-    pub fn wants_retention(&self) -> bool {
+    /// When the group wants the shard's slow timer; `None` if it has nothing to let go.
+    pub fn retention_due(&self) -> Option<Monotonic> {
         match (&self.stage, &self.body) {
-            (Stage::Opening(_), _) | (Stage::Open(_), Body::Coordinator(_)) => false,
-            (Stage::Closed(closed), _) => closed.led.is_some(),
+            (Stage::Opening(_), _) | (Stage::Open(_), Body::Coordinator(_)) => None,
+            (Stage::Closed(closed), _) => closed.led.map(|_| Monotonic::ZERO),
             (Stage::Open(_), Body::Partition(partition)) => {
                 let settings = &partition.settings;
                 let empty = self.tail.start().offset == self.tail.high_watermark();
-                let grown = partition.retention.bytes_seen != Some(partition.committed_bytes);
-                !empty && (settings.retention_ms.is_some() || (settings.retention_bytes.is_some() && grown))
+                let grown = partition.retention.bytes_seen != partition.committed_bytes;
+                let by_size = settings.retention_bytes.is_some() && grown;
+                (!empty && (settings.retention_ms.is_some() || by_size)).then_some(partition.retention.due)
             }
         }
     }
 
     fn retain<P>(&mut self, turn: &mut Turn<'_, P>) {
-        if !self.wants_retention() {
-            return;
-        }
         let (Stage::Open(raft), Body::Partition(partition)) = (&self.stage, &mut self.body) else { return };
         let now = turn.now;
+        let settings = &partition.settings;
+        let older_than = settings.retention_ms.map(|ms| Timestamp(now.wall.get().saturating_sub(ms)));
+        let bytes_max = settings.retention_bytes;
+        let slowest = match settings.retention_bytes {
+            Some(_) => Duration::ZERO,
+            None => settings.retention_ms.map_or(Duration::ZERO, age_interval),
+        };
         let retention = &mut partition.retention;
-        let grown = retention.bytes_seen != Some(partition.committed_bytes);
-        let older_than = partition
-            .settings
-            .retention_ms
-            .filter(|_| retention.next_by_age <= now.monotonic)
-            .map(|ms| Timestamp(now.wall.get().saturating_sub(ms)));
-        let bytes_max = partition.settings.retention_bytes.filter(|_| grown);
-        if let (Some(_), Some(ms)) = (older_than, partition.settings.retention_ms) {
-            retention.next_by_age = now.monotonic + age_interval(ms);
-        }
-        retention.bytes_seen = Some(partition.committed_bytes);
+        retention.due = now.monotonic + slowest.max(turn.config.timings.retention_interval);
+        retention.bytes_seen = partition.committed_bytes;
         if older_than.is_some() || bytes_max.is_some() {
             let up_to = raft.commit();
             turn.effects.push(Effect::Retain { group: self.id, older_than, bytes_max, up_to });

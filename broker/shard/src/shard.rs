@@ -9,6 +9,7 @@ use crate::image::MetadataImage;
 use crate::liveness::{Liveness, SendAlive};
 use crate::produce::{Intake, refuse};
 use crate::requests::{Order, refuse_fetch};
+use crate::retention::Look;
 use crate::timers::Timers;
 use crate::types::{
     CoordinatorError, DiskSpace, Effect, Event, FetchError, LivenessChange, LogConfig, ProduceError, Reply,
@@ -18,9 +19,9 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use raftline_proto::ids::{GroupId, NodeId};
+use raftline_proto::ids::{GroupId, NodeId, Term};
 use raftline_proto::time::{Monotonic, Now};
-use raftline_raft::types::{Input, Output};
+use raftline_raft::types::{Input, Message, Output};
 
 /// Many groups as one function of what happens to them.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Shard {
     pub(crate) liveness: Option<Liveness>,
     /// This node and the peers that answer.
     pub(crate) alive: BTreeSet<NodeId>,
+    /// Groups whose files were found at the start and that no image has accounted for yet.
+    pub(crate) found: BTreeSet<GroupId>,
     /// The image that this shard's groups follow.
     pub(crate) image: Arc<MetadataImage>,
     pub(crate) disk: DiskSpace,
@@ -66,6 +69,7 @@ impl Shard {
             dirty: BTreeSet::new(),
             liveness,
             alive: [own].into_iter().collect(),
+            found: BTreeSet::new(),
             image: Arc::new(MetadataImage::default()),
             disk: DiskSpace::Enough,
             drain: None,
@@ -73,6 +77,12 @@ impl Shard {
             outputs: Vec::new(),
             config,
         }
+    }
+
+    /// The groups of this shard whose files are on the disk, before [`Shard::start`]. Those that turn out to belong to
+    /// a deleted topic are deleted: the process stopped before it came to that.
+    pub fn found(&mut self, groups: impl IntoIterator<Item = GroupId>) {
+        self.found.extend(groups.into_iter().filter(|group| *group != GroupId::COORDINATOR));
     }
 
     /// What is to be done first: shard 0 opens the coordinator's log.
@@ -126,7 +136,7 @@ impl Shard {
             }
             Event::Transfer { request, group, to } => self.transfer(now, request, group, to, effects),
             Event::Peer { from, group, message, entries, payload } => {
-                self.count_dropped(group);
+                self.count_dropped(group, message_term(&message));
                 self.touch(now, group, effects, |group, turn| {
                     group.message(from, message, (entries, payload), turn);
                 });
@@ -226,7 +236,7 @@ impl Shard {
             self.note_commits(effects);
         }
         if self.timers.pop_retention(now.monotonic) {
-            self.retain(now, effects);
+            self.retain(now, Look::Due, effects);
         }
         if let Some(liveness) = &mut self.liveness {
             let (changes, send) = liveness.tick(now.monotonic);
@@ -251,8 +261,9 @@ impl Shard {
         if group.notable_commit() > group.noted {
             self.timers.want_note(id, now.monotonic + self.config.timings.note_interval);
         }
-        if group.wants_retention() {
-            self.timers.want_retention(now.monotonic + self.config.timings.retention_interval);
+        if let Some(due) = group.retention_due() {
+            let soonest = now.monotonic + self.config.timings.retention_interval;
+            self.timers.want_retention(due.max(soonest));
         }
     }
 
@@ -327,10 +338,15 @@ impl Shard {
         }
     }
 
-    fn count_dropped(&mut self, group: GroupId) {
-        match self.groups.get(&group).map(|group| &group.stage) {
+    fn count_dropped(&mut self, group: GroupId, term: Term) {
+        match self.groups.get_mut(&group).map(|group| &mut group.stage) {
             Some(Stage::Open(_)) => {}
-            Some(Stage::Opening(_) | Stage::Closed(_)) => self.counters.messages_to_closed_groups += 1,
+            Some(Stage::Opening(_)) => self.counters.messages_to_closed_groups += 1,
+            Some(Stage::Closed(closed)) => {
+                self.counters.messages_to_closed_groups += 1;
+                // Somebody else campaigns or leads: nobody waits for this replica any more.
+                closed.led = closed.led.filter(|led| *led >= term);
+            }
             None => self.counters.messages_to_unknown_groups += 1,
         }
     }
@@ -408,7 +424,7 @@ impl Shard {
         self.disk = disk;
         if was_enough && disk != DiskSpace::Enough {
             // What retention lets go is let go now.
-            self.retain(now, effects);
+            self.retain(now, Look::All, effects);
         }
     }
 
@@ -429,5 +445,20 @@ impl Shard {
             self.touch(now, id, effects, |group, turn| begun += usize::from(group.hand_over(to, turn)));
         }
         effects.push(Effect::Reply { request, reply: Reply::Transferring(begun) });
+    }
+}
+
+/// The term that a message speaks of.
+fn message_term(message: &Message) -> Term {
+    match message {
+        Message::PreVote { term, .. }
+        | Message::PreVoteReply { term, .. }
+        | Message::Vote { term, .. }
+        | Message::VoteReply { term, .. }
+        | Message::Append { term, .. }
+        | Message::AppendReply { term, .. }
+        | Message::TimeoutNow { term }
+        | Message::SteppedDown { term }
+        | Message::Reset { term, .. } => *term,
     }
 }

@@ -50,6 +50,10 @@ pub fn apply(image: &mut MetadataImage, record: &MetadataRecord) -> Result<(), &
         MetadataRecord::TopicDeleted { id } => {
             let topic = image.topics.remove(id).ok_or("the topic to delete does not exist")?;
             image.topic_ids.remove(&topic.name);
+            let deleted = Arc::make_mut(&mut image.deleted_groups);
+            for partition in &topic.partitions {
+                deleted.insert(partition.group);
+            }
         }
         MetadataRecord::TopicConfigured { id, configs } => {
             let topic = image.topics.get_mut(id).ok_or("the topic to configure does not exist")?;

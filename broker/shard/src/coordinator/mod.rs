@@ -1,6 +1,6 @@
 //! The coordinator: group 0, whose entries are metadata records and whose state is the cluster's image.
 //!
-//! Every replica applies committed records to [`Coordinator::image`]. The leader also keeps the image *as it will be*
+//! Every replica applies committed records to its image. The leader also keeps the image *as it will be*
 //! once all that is proposed is committed, and plans against that: so two commands in flight cannot contradict each
 //! other.
 

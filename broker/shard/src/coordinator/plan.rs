@@ -6,6 +6,7 @@ use super::names::check_topic_name;
 use super::placement::place;
 use crate::config::TopicDefaults;
 use crate::image::{MetadataImage, TopicImage};
+use crate::limits::CLUSTER_PARTITIONS_MAX;
 use crate::types::{CoordinatorCommand, CoordinatorError, CoordinatorReply};
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -108,6 +109,7 @@ fn create_topic(
             max: limits::PARTITIONS_MAX,
         });
     }
+    check_total(image, count)?;
     let replication = check_replication(image, replication.unwrap_or(defaults.replication))?;
     check_configs(configs.iter())?;
     let partitions = place(image, alive, count, replication);
@@ -148,6 +150,7 @@ fn add_partitions(situation: Situation<'_>, name: &str, total: u32) -> Plan {
         let (min, max) = (now, limits::PARTITIONS_MAX);
         return Err(CoordinatorError::InvalidPartitions { asked: total, min, max });
     }
+    check_total(image, total - now)?;
     let replication = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
     let partitions = place(image, alive, total - now, replication);
     Ok((vec![MetadataRecord::PartitionsAdded { id: topic.id, partitions }], CoordinatorReply::Done))
@@ -167,6 +170,12 @@ fn check_replication(image: &MetadataImage, asked: u32) -> Result<usize, Coordin
             Err(CoordinatorError::InvalidReplication { asked, brokers })
         }
     }
+}
+
+fn check_total(image: &MetadataImage, more: u32) -> Result<(), CoordinatorError> {
+    let now: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();
+    let total = now.saturating_add(usize::try_from(more).unwrap_or(usize::MAX));
+    at_most("partitions of the cluster", total, CLUSTER_PARTITIONS_MAX)
 }
 
 fn check_configs<'a>(

@@ -1,0 +1,19 @@
+//! What goes into and comes out of a shard.
+//!
+//! `P` is the payload: the bytes of a record batch or of a run of entries. It moves through untouched; having no
+//! bounds, it cannot even be looked at here.
+
+mod client;
+mod coordinator;
+mod effect;
+mod event;
+mod storage;
+
+pub use client::{
+    Durability, EmptyFetch, FetchError, FollowerDescription, GroupDescription, OffsetQuery, ProduceError,
+    Produced, Reply, RequestId,
+};
+pub use coordinator::{CoordinatorCommand, CoordinatorError, CoordinatorReply};
+pub use effect::Effect;
+pub use event::Event;
+pub use storage::{DiskSpace, LivenessChange, LogConfig, OpenedGroup, ShardAlarm};
