@@ -49,6 +49,8 @@ pub struct BrokerParts {
     pub peers: Peers,
     /// Whether topics that clients name are made.
     pub auto_create_topics: bool,
+    /// Replicas of a new topic whose creator does not say.
+    pub default_replication: u32,
     /// A new topic's `segment.bytes`, where it is not set and this is not the built-in default.
     pub default_segment_bytes: Option<u64>,
     /// Kept free on the disk.
@@ -66,6 +68,7 @@ pub struct Broker {
     peers: Peers,
     forwarder: Forwarder,
     auto_create_topics: bool,
+    default_replication: u32,
     default_segment_bytes: Option<u64>,
     reserve_bytes: u64,
     /// KiB of batches that are on their way to a quorum, all connections together.
@@ -87,6 +90,7 @@ impl Broker {
             peers,
             forwarder,
             auto_create_topics: parts.auto_create_topics,
+            default_replication: parts.default_replication,
             default_segment_bytes: parts.default_segment_bytes,
             reserve_bytes: parts.reserve_bytes,
             produce_budget: Arc::new(Semaphore::new(limits::PRODUCE_KIBIBYTES_MAX)),

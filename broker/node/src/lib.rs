@@ -31,6 +31,7 @@ pub mod sync_pool;
 pub mod view;
 
 use config::{Config, ConfigError, Invocation};
+use shutdown::Stop;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -71,7 +72,10 @@ fn run_broker(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let served = runtime.block_on(server::serve(config));
+    let served = runtime.block_on(async {
+        let asked = Stop::on_signals().map_err(server::ServeError::Signals)?;
+        server::serve(config, asked).await
+    });
     // What still runs (a connection that did not end in time) has nothing left to talk to.
     runtime.shutdown_background();
     match served {

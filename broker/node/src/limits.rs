@@ -123,6 +123,9 @@ pub const STATUS_GROUPS_MAX: usize = 10_000;
 /// How long a change of metadata waits for its commit.
 pub const COORDINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the creation of a topic waits for brokers that have not registered yet.
+pub const REGISTRATION_WAIT: Duration = Duration::from_secs(5);
+
 /// How long a broker looks for a leader to pass a request on to.
 pub const FORWARD_LEADER_WAIT: Duration = Duration::from_secs(3);
 

@@ -118,10 +118,9 @@ impl Peers {
     pub async fn unwanted(&self) -> String {
         let mut refused = self.shared.refused.subscribe();
         loop {
-            let message = match refused.wait_for(Option::is_some).await {
-                Ok(message) => message.clone().unwrap_or_default(),
-                Err(_) => std::future::pending().await,
-            };
+            let message = refused.wait_for(Option::is_some).await.map(|message| message.clone());
+            // The sender is in `self`.
+            let Ok(Some(message)) = message else { continue };
             tokio::time::sleep(crate::limits::PEER_REFUSED_GRACE).await;
             if !self.shared.let_in.load(Ordering::Acquire) {
                 return message;

@@ -7,7 +7,7 @@ use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::identity::{Identity, IdentityError};
 use crate::limits;
 use crate::peer::Peers;
-use crate::shutdown::Signals;
+use crate::shutdown::Stop;
 use crate::view::NodeView;
 use raftline_proto::api::broker_server::BrokerServer;
 use raftline_proto::ids::{BootId, GroupId, Incarnation};
@@ -41,6 +41,9 @@ pub enum ServeError {
         /// Why not.
         error: std::io::Error,
     },
+    /// Nobody could ask this process to stop.
+    #[error("this process may not handle signals: {0}")]
+    Signals(std::io::Error),
     /// The cluster's metadata cannot be read here.
     #[error("this node's copy of the cluster's metadata (group 0) cannot be used: {reason}")]
     Coordinator {
@@ -63,13 +66,12 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Runs a broker until it is told to stop.
+/// Runs a broker until it is asked to stop.
 ///
 /// # Errors
 /// Why it did not start, or stopped unasked.
-pub async fn serve(config: Config) -> Result<(), ServeError> {
+pub async fn serve(config: Config, asked: Stop) -> Result<(), ServeError> {
     let clock = Clock::start();
-    let mut signals = Signals::listen().map_err(|error| io("listen for signals", error))?;
     let drawn = Incarnation(rand::random());
     let identity = Identity::claim(&config.data_dir, config.node, &config.cluster_name, drawn)?;
     let identity = Arc::new(identity);
@@ -93,7 +95,10 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     peers.dial(engine.shards(), clock, &stop, &mut tasks);
-    recovered(&view).await?;
+    tokio::select! {
+        open = recovered(&view) => open?,
+        () = asked.in_order.cancelled() => {}
+    }
 
     let listener = TcpListener::bind(&config.grpc)
         .await
@@ -107,6 +112,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         identity: Arc::clone(&identity),
         peers: peers.clone(),
         auto_create_topics: config.auto_create_topics,
+        default_replication: config.default_replication,
         default_segment_bytes: config.default_segment_bytes,
         reserve_bytes: engine.reserve_bytes(),
         stop: stop.clone(),
@@ -116,10 +122,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     log_start(&config, &identity, boot, bound, &advertised, engine.reserve_bytes());
 
     let ended = tokio::select! {
-        signal = signals.next() => {
-            tracing::info!(signal, "stopping: handing leadership over");
-            Ok(())
-        }
+        () = asked.in_order.cancelled() => Ok(()),
         message = peers.unwanted() => Err(ServeError::Unwanted(message)),
         message = api::register(&broker, &advertised) => Err(ServeError::Unwanted(message)),
         error = learn_cluster(&identity, &view) => Err(error.into()),
@@ -131,12 +134,10 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     };
     drop(std::fs::remove_file(&address_file));
     if ended.is_ok() {
+        tracing::info!("stopping: handing leadership over");
         let handed_over = tokio::select! {
             handed_over = engine.drain(config.timings.drain + limits::DRAIN_SLACK) => handed_over,
-            signal = signals.next() => {
-                tracing::warn!(signal, "asked again: stopping at once");
-                false
-            }
+            () = asked.at_once.cancelled() => false,
         };
         tracing::info!(handed_over, "closing connections");
     }

@@ -82,7 +82,25 @@ async fn attempt<R: Decided>(broker: &Broker, request: R, passed_on: bool) -> R:
 
 async fn here<R: Decided>(broker: &Broker, request: R) -> Result<CoordinatorReply, Error> {
     let command = request.command(broker)?;
+    if let CoordinatorCommand::CreateTopic { replication: Some(replication), .. } = command {
+        wait_for_brokers(broker, replication).await;
+    }
     decide_here(broker, command).await
+}
+
+/// While a cluster starts, its brokers register one after the other: a topic for all of them that is created in that
+/// moment waits for them, rather than be refused. Not longer than a while, and not for more than there can be.
+async fn wait_for_brokers(broker: &Broker, wanted: u32) {
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    if wanted > broker.peers.states().len() + 1 {
+        return;
+    }
+    let mut changes = broker.view.changes();
+    let registered = async {
+        while broker.view.image().brokers.len() < wanted && changes.changed().await.is_ok() {}
+    };
+    // Whoever is registered by then has to do; the coordinator says if that is not enough.
+    drop(tokio::time::timeout(limits::REGISTRATION_WAIT, registered).await);
 }
 
 /// Asks this node's own coordinator replica.
@@ -114,7 +132,8 @@ impl Decided for CreateTopicRequest {
             id: TopicId(rand::random()),
             name: self.name,
             partitions: (self.partitions != 0).then_some(self.partitions),
-            replication: (self.replication != 0).then_some(self.replication),
+            // Said here, so that a default never shrinks to the brokers that happen to be registered by now.
+            replication: Some(if self.replication == 0 { broker.default_replication } else { self.replication }),
             configs,
         })
     }
