@@ -1,2 +1,5 @@
-//! stub
-fn main() {}
+//! `raftline`, Raftline's command line.
+
+fn main() -> std::process::ExitCode {
+    raftline_tools::run(std::env::args_os())
+}

@@ -1,0 +1,126 @@
+//! `raftline log diff`: whether replicas hold the same entries, byte for byte.
+
+use super::disk::ReadOnlyDisk;
+use super::place::{LogPlace, find};
+use crate::cli::Common;
+use crate::output::{self, Output, print, print_json, table};
+use anyhow::Context as _;
+use raftline_client::proto::ids::{GroupId, Index};
+use raftline_storage::Log;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How the logs of one group compare.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Entries that were compared: those that all copies hold.
+    pub compared: u64,
+    /// The first difference, named.
+    pub difference: Option<String>,
+    /// How far each copy reaches: its last index, or `None` if it has no log of the group.
+    pub last: Vec<Option<Index>>,
+}
+
+impl Comparison {
+    /// Whether all copies are the same and equally long.
+    pub fn identical(&self) -> bool {
+        self.difference.is_none() && self.last.iter().all(|last| last.is_some() && *last == self.last[0])
+    }
+}
+
+/// Compares the copies of one group's log over the entries that all of them hold.
+///
+/// # Errors
+/// One of them is damaged or cannot be read.
+pub fn compare(places: &[Option<LogPlace>]) -> anyhow::Result<Comparison> {
+    let mut logs: Vec<Option<Log<ReadOnlyDisk>>> = Vec::new();
+    for place in places {
+        let open = |place: &LogPlace| place.open().with_context(|| place.dir.display().to_string());
+        logs.push(place.as_ref().map(open).transpose()?);
+    }
+    let last = logs.iter().map(|log| log.as_ref().map(|log| log.last().index)).collect();
+    let held: Vec<&Log<ReadOnlyDisk>> = logs.iter().flatten().collect();
+    let from = held.iter().map(|log| log.start().0.index.next()).max().unwrap_or_default();
+    let mut copies: Vec<_> = held.iter().map(|log| log.replay(from)).collect();
+    let mut comparison = Comparison { last, ..Comparison::default() };
+    let Some((first, others)) = copies.split_first_mut() else { return Ok(comparison) };
+    for entry in first {
+        let entry = entry?;
+        for (position, other) in others.iter_mut().enumerate() {
+            let Some(other) = other.next() else { return Ok(comparison) };
+            let other = other?;
+            if other != entry {
+                let what = if other.0 == entry.0 { "payload" } else { "header" };
+                comparison.difference = Some(format!(
+                    "entry {} of the first copy and {} of copy {} have another {what}",
+                    entry.0.id,
+                    other.0.id,
+                    position + 2
+                ));
+                return Ok(comparison);
+            }
+        }
+        comparison.compared += 1;
+    }
+    Ok(comparison)
+}
+
+/// Compares every group that any of the directories holds.
+///
+/// # Errors
+/// A directory holds no logs, or one is damaged.
+pub fn compare_all(dirs: &[PathBuf]) -> anyhow::Result<BTreeMap<GroupId, Comparison>> {
+    let mut by_dir: Vec<BTreeMap<GroupId, LogPlace>> = Vec::new();
+    for dir in dirs {
+        by_dir.push(find(dir, None)?.into_iter().map(|place| (place.group, place)).collect());
+    }
+    let groups: BTreeSet<GroupId> = by_dir.iter().flat_map(|places| places.keys().copied()).collect();
+    let mut comparisons = BTreeMap::new();
+    for group in groups {
+        let places: Vec<Option<LogPlace>> = by_dir.iter().map(|places| places.get(&group).cloned()).collect();
+        comparisons.insert(group, compare(&places)?);
+    }
+    Ok(comparisons)
+}
+
+/// Runs the command. Copies that are shorter or absent are shown, but only differing entries are a failure: a replica
+/// may lag, and not every broker holds every group.
+///
+/// # Errors
+/// As [`compare_all`].
+pub fn run(common: &Common, dirs: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let comparisons = compare_all(dirs)?;
+    let different = comparisons.values().any(|comparison| comparison.difference.is_some());
+    let mut rows = Vec::new();
+    for (group, comparison) in &comparisons {
+        let last: Vec<Option<u64>> = comparison.last.iter().map(|last| last.map(Index::get)).collect();
+        if common.output == Output::Json {
+            print_json(&json!({
+                "group": group.get(),
+                "compared": comparison.compared,
+                "last": last,
+                "identical": comparison.identical(),
+                "difference": comparison.difference,
+            }))?;
+            continue;
+        }
+        let last: Vec<String> =
+            last.iter().map(|last| last.map_or("-".into(), |last| last.to_string())).collect();
+        rows.push(vec![
+            group.to_string(),
+            output::count(comparison.compared),
+            last.join(" "),
+            match &comparison.difference {
+                Some(difference) => format!("DIFFERENT: {difference}"),
+                None if comparison.identical() => "identical".into(),
+                None => "identical as far as all reach".into(),
+            },
+        ]);
+    }
+    if common.output == Output::Text {
+        print(&table(&[">GROUP", ">COMPARED", "LAST INDEX OF EACH", "RESULT"], &rows))?;
+    }
+    Ok(if different { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
