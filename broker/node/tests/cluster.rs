@@ -1,0 +1,154 @@
+//! Three brokers in one process, over real sockets: they find each other, any of them answers for the coordinator,
+//! and one may go and come back.
+
+mod common;
+
+use common::{Producing, Running, batch, configured, connect, create, leaders, values};
+use raftline_proto::api::fetch_request::From;
+use raftline_proto::api::{
+    CreateTopicRequest, ErrorCode, FetchRequest, InitProducerRequest, MetadataRequest, NodeStatusRequest,
+    TransferRequest,
+};
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+/// Three addresses that were free a moment ago.
+fn addresses() -> Vec<String> {
+    let listeners: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+}
+
+struct Cluster {
+    addresses: Vec<String>,
+    directories: Vec<PathBuf>,
+    nodes: Vec<Option<Running>>,
+}
+
+impl Cluster {
+    async fn start(directory: &Path) -> Self {
+        let directories = (1..=3).map(|node| directory.join(format!("n{node}"))).collect();
+        let mut cluster = Self { addresses: addresses(), directories, nodes: vec![None, None, None] };
+        for node in 1..=3 {
+            cluster.start_node(node).await;
+        }
+        cluster
+    }
+
+    async fn start_node(&mut self, node: usize) {
+        let peers: Vec<String> =
+            self.addresses.iter().zip(1..).map(|(address, node)| format!("--peer={node}={address}")).collect();
+        let id = node.to_string();
+        let mut args = vec!["--cluster", "test", "--node-id", &id, "--workers", "1"];
+        args.extend(["--data-dir", self.directories[node - 1].to_str().unwrap()]);
+        args.extend(peers.iter().map(String::as_str));
+        self.nodes[node - 1] = Some(Running::start(configured(&args)).await);
+    }
+
+    fn client(&self, node: usize) -> common::Client {
+        self.nodes[node - 1].as_ref().unwrap().client.clone()
+    }
+
+    async fn stop_node(&mut self, node: usize) {
+        self.nodes[node - 1].take().unwrap().stop().await.unwrap();
+    }
+
+    async fn stop(mut self) {
+        for node in self.nodes.iter_mut().filter_map(Option::take) {
+            node.stop().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_brokers_form_a_cluster_that_any_of_them_speaks_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(directory.path()).await;
+    let mut clients = [cluster.client(1), cluster.client(2), cluster.client(3)];
+    let mut ids = BTreeSet::new();
+    for (client, number) in clients.iter_mut().zip(1..) {
+        create(client, &format!("topic-{number}"), 3, &[]).await;
+        ids.insert(client.init_producer(InitProducerRequest {}).await.unwrap().into_inner().producer_id);
+        let again = CreateTopicRequest { name: "topic-1".to_owned(), ..CreateTopicRequest::default() };
+        let error = client.create_topic(again).await.unwrap().into_inner().error.unwrap();
+        assert_eq!(error.code(), ErrorCode::TopicExists, "through node {number}");
+    }
+    assert_eq!(ids.len(), 3);
+
+    let mut cluster_ids = BTreeSet::new();
+    for client in &mut clients {
+        let led = leaders(client, "topic-3").await;
+        assert_eq!(led.iter().collect::<BTreeSet<_>>().len(), 3, "leaders are spread: {led:?}");
+        let metadata = client.metadata(MetadataRequest::default()).await.unwrap().into_inner();
+        assert_eq!((metadata.brokers.len(), metadata.topics.len()), (3, 3));
+        assert!(metadata.topics.iter().flat_map(|topic| &topic.partitions).all(|p| p.replicas.len() == 3));
+        cluster_ids.insert(metadata.cluster_id);
+    }
+    assert_eq!(cluster_ids.len(), 1);
+
+    let led = leaders(&mut clients[0], "topic-1").await;
+    let (leader, other) = (led[0] as usize, led[1] as usize);
+    let mut producing = Producing::open(&mut clients[leader - 1]).await;
+    assert_eq!(producing.produce("topic-1", 0, batch(0, &["a", "b"])).await, 0);
+    let mut refused = Producing::open(&mut clients[other - 1]).await;
+    let request = raftline_proto::api::ProduceRequest {
+        topic: "topic-1".to_owned(),
+        batch: batch(0, &["c"]),
+        ..raftline_proto::api::ProduceRequest::default()
+    };
+    let error = refused.refusal(request).await;
+    assert_eq!((error.code(), error.leader_node), (ErrorCode::NotLeader, Some(led[0])));
+
+    let transfer = TransferRequest { topic: "topic-1".to_owned(), partition: 0, to_node: Some(led[1]) };
+    let reply = clients[other - 1].transfer(transfer).await.unwrap().into_inner();
+    assert_eq!(reply.error, None, "any broker passes it on");
+    while leaders(&mut clients[other - 1], "topic-1").await[0] != led[1] {}
+    let mut producing = Producing::open(&mut clients[other - 1]).await;
+    assert_eq!(producing.produce("topic-1", 0, batch(0, &["c"])).await, 2);
+    drop((producing, refused));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_may_go_and_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(directory.path()).await;
+    let mut first = cluster.client(1);
+    create(&mut first, "t", 1, &[]).await;
+    let leader = leaders(&mut first, "t").await[0] as usize;
+    let mut producing = Producing::open(&mut cluster.client(leader)).await;
+    producing.produce("t", 0, batch(0, &["before"])).await;
+    drop((producing, first));
+    cluster.stop_node(leader).await;
+
+    let survivor = leader % 3 + 1;
+    let mut client = cluster.client(survivor);
+    let mut led = leaders(&mut client, "t").await[0] as usize;
+    while led == leader {
+        led = leaders(&mut client, "t").await[0] as usize;
+    }
+    let mut producing = Producing::open(&mut cluster.client(led)).await;
+    assert_eq!(producing.produce("t", 0, batch(0, &["meanwhile"])).await, 1);
+    cluster.start_node(leader).await;
+    assert_eq!(producing.produce("t", 0, batch(0, &["after"])).await, 2);
+
+    // The one that came back gets what it missed.
+    let mut back = connect(&cluster.addresses[leader - 1]).await;
+    let group = client.metadata(MetadataRequest::default()).await.unwrap().into_inner().topics[0].partitions[0].group;
+    let caught_up = async {
+        loop {
+            let request = NodeStatusRequest { groups: vec![group] };
+            let status = back.node_status(request).await.unwrap().into_inner();
+            if status.replicas.first().is_some_and(|replica| replica.high_watermark == 3) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(common::PATIENCE, caught_up).await.expect("it catches up");
+    let request = FetchRequest { topic: "t".to_owned(), from: Some(From::Start(true)), ..FetchRequest::default() };
+    let led = leaders(&mut back, "t").await[0] as usize;
+    let reply = cluster.client(led).fetch(request).await.unwrap().into_inner();
+    assert_eq!(values(&reply), ["before", "meanwhile", "after"]);
+    drop(producing);
+    cluster.stop().await;
+}
