@@ -85,16 +85,21 @@ impl Engine {
         };
         let preallocator = {
             let shards = shards.clone();
-            Preallocator::start(disk.clone(), data_dir.clone(), reserve_bytes, move |finding| match finding {
-                Finding::Allocated { shard, group, allocation, result } => {
-                    shards.notify(shard, Notice::Allocated { group, allocation, result });
-                }
-                Finding::Space(space) => {
-                    tracing::warn!(?space, "free space on the data directory's disk crossed the reserve");
-                    // Never refused: see `Shards::submit`.
-                    let _ = shards.submit(Event::DiskSpace(space));
-                }
-            })?
+            Preallocator::start(
+                disk.clone(),
+                data_dir.clone(),
+                reserve_bytes,
+                move |finding| match finding {
+                    Finding::Allocated { shard, group, allocation, result } => {
+                        shards.notify(shard, Notice::Allocated { group, allocation, result });
+                    }
+                    Finding::Space(space) => {
+                        tracing::warn!(?space, "free space on the data directory's disk crossed the reserve");
+                        // Never refused: see `Shards::submit`.
+                        let _ = shards.submit(Event::DiskSpace(space));
+                    }
+                },
+            )?
         };
         let (drained_sender, drained) = mpsc::unbounded_channel();
         let mut threads = Vec::with_capacity(configs.len());

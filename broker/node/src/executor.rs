@@ -32,6 +32,8 @@ mod resting;
 mod round;
 mod serving;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use outside::Outside;
@@ -133,12 +135,7 @@ impl<D: Disk> Executor<D> {
 
     /// Ends the turn: writes what is staged, goes on with groups that are being opened, removes what was deleted and
     /// starts a sync round if none is in flight.
-    pub fn end_turn(
-        &mut self,
-        now: Now,
-        outside: &mut impl Outside<D>,
-        answers: &mut Vec<Event<Payload>>,
-    ) {
+    pub fn end_turn(&mut self, now: Now, outside: &mut impl Outside<D>, answers: &mut Vec<Event<Payload>>) {
         if self.sync == SyncState::Failed {
             return;
         }
@@ -204,8 +201,10 @@ impl<D: Disk> Executor<D> {
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {
         let flush = match (self.sync, self.lazy) {
+            (SyncState::Failed, _) => return None,
             (SyncState::Idle, LazyState::ChangedSince(since)) => Some(since + limits::LAZY_FLUSH_INTERVAL),
-            _ => None,
+            // A round that comes back makes a turn of its own.
+            (SyncState::Idle | SyncState::InFlight, _) => None,
         };
         flush.into_iter().chain(self.resting.deadline()).min()
     }

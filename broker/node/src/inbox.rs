@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread::Thread;
 use std::time::Duration;
 
-use disruptor::{BusySpin, EventPoller, MultiProducer, MultiProducerBarrier, Producer, SingleConsumerBarrier};
+use disruptor::{
+    BusySpin, EventPoller, MultiProducer, MultiProducerBarrier, Producer, SingleConsumerBarrier,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -346,7 +348,7 @@ mod tests {
                     .expect("threads can be started")
             })
             .collect();
-        let mut next = [0; PRODUCERS as usize];
+        let mut next = vec![0; usize::try_from(PRODUCERS).unwrap()];
         let (mut notices, mut values) = (Vec::new(), Vec::new());
         while next.iter().sum::<u64>() < PRODUCERS * EACH {
             receiver.take(17, &mut values, &mut notices);

@@ -12,10 +12,10 @@ use std::thread::{Builder, JoinHandle};
 use raftline_proto::ids::{GroupId, NodeId, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::Role;
+use raftline_shard::Shard;
 use raftline_shard::config::ShardConfig;
 use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{Effect, Event, LivenessChange, RequestId, ShardAlarm};
-use raftline_shard::Shard;
 use raftline_storage::{Allocation, RealDisk};
 use tokio::sync::mpsc;
 
@@ -35,16 +35,9 @@ pub(crate) enum Notice {
     /// Something happened that must not be lost.
     Event(Box<Event<Payload>>),
     /// A sync round came to its end.
-    Synced {
-        round: SyncRound<RealDisk>,
-        result: io::Result<()>,
-    },
+    Synced { round: SyncRound<RealDisk>, result: io::Result<()> },
     /// An allocation was run.
-    Allocated {
-        group: GroupId,
-        allocation: Allocation<RealDisk>,
-        result: io::Result<()>,
-    },
+    Allocated { group: GroupId, allocation: Allocation<RealDisk>, result: io::Result<()> },
     /// Sync, flush and end.
     Stop,
 }
@@ -103,8 +96,11 @@ impl<S: PeerSender> ShardThread<S> {
 
     fn run(mut self) -> io::Result<()> {
         self.shard.start(&mut self.effects);
-        while !(self.stopping && !self.executor.is_syncing()) {
+        loop {
             self.turn();
+            if self.stopping && !self.executor.is_syncing() {
+                break;
+            }
             if self.answers.is_empty() {
                 self.park();
             }

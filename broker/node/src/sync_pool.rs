@@ -166,3 +166,33 @@ impl<D: Disk> Shared<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::testing::rounds;
+    use std::sync::mpsc;
+
+    #[test]
+    fn every_round_comes_back_once_with_its_shard() {
+        let (sender, receiver) = mpsc::channel();
+        let done = move |shard, round: SyncRound<_>, result: io::Result<()>| {
+            sender.send((shard, round.groups().count(), result.is_ok())).unwrap();
+        };
+        let pool = SyncPool::start(3, Arc::new(done)).unwrap();
+        assert_eq!(pool.lanes(), 1, "one lane until more are needed");
+        let disk = raftline_storage::SimDisk::new();
+        for (shard, groups) in [(0, 1), (1, 5), (2, 20)] {
+            pool.submit(shard, rounds(&disk, shard, groups));
+        }
+        let mut back: Vec<_> = (0..3).map(|_| receiver.recv().unwrap()).collect();
+        back.sort_unstable();
+        assert_eq!(back, [(0, 1, true), (1, 5, true), (2, 20, true)]);
+        assert!(pool.lanes() <= 3);
+        disk.fail_next_sync();
+        pool.submit(7, rounds(&disk, 7, 4));
+        assert_eq!(receiver.recv().unwrap(), (7, 4, false));
+        pool.stop();
+        assert!(receiver.recv().is_err(), "the lanes have ended");
+    }
+}

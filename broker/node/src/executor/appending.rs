@@ -37,7 +37,13 @@ impl<D: Disk> Executor<D> {
     }
 
     /// Stages a leader's entries, byte for byte.
-    pub(super) fn accept(&mut self, group: GroupId, entries: &[EntryHeader], skip_bytes: u64, payload: &Payload) {
+    pub(super) fn accept(
+        &mut self,
+        group: GroupId,
+        entries: &[EntryHeader],
+        skip_bytes: u64,
+        payload: &Payload,
+    ) {
         let Some(open) = self.touch(group) else { return };
         if open.refused || entries.is_empty() {
             return;

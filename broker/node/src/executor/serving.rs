@@ -42,9 +42,12 @@ impl<D: Disk> Executor<D> {
         answers: &mut Vec<Event<Payload>>,
     ) {
         let Replicate { group, to, from, up_to, bytes_max, message } = order;
-        let Message::Append { term, .. } = message else { panic!("entries go out with an append: {message:?}") };
+        let Message::Append { term, .. } = message else {
+            panic!("entries go out with an append: {message:?}")
+        };
         self.write(group);
-        let answer = |up_to, bytes, outcome| Event::Replicated { group, to, term, from, up_to, bytes, outcome };
+        let answer =
+            |up_to, bytes, outcome| Event::Replicated { group, to, term, from, up_to, bytes, outcome };
         let Some(open) = self.touch(group).filter(|open| !open.refused) else {
             // What should be sent may not be in the log. The answer to the refused append comes before any retry.
             answers.push(answer(from, 0, ReplicateOutcome::Busy));
@@ -80,7 +83,8 @@ impl<D: Disk> Executor<D> {
         outside: &mut impl Outside<D>,
         answers: &mut Vec<Event<Payload>>,
     ) {
-        let &Read { request, group, from, up_to, bytes_min, bytes_max, force, deadline, start_offset } = order;
+        let &Read { request, group, from, up_to, bytes_min, bytes_max, force, deadline, start_offset } =
+            order;
         self.write(group);
         let read = self.touched(group).and_then(|open| {
             open.log.read_batches(from, up_to, bytes_max).map_err(|error| error.to_string())
