@@ -164,3 +164,139 @@ impl Batch {
 fn sequence_after(sequence: u32, count: u32) -> u32 {
     sequence.wrapping_add(count) & 0x7fff_ffff
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftline_proto::ids::Term;
+    use raftline_proto::time::Timestamp;
+
+    const ID: ProducerId = ProducerId(7);
+
+    fn batch_of(id: ProducerId, epoch: u16, base_sequence: u32, record_count: u32) -> BatchInfo {
+        BatchInfo {
+            batch_bytes: 100,
+            record_count,
+            base_timestamp: Timestamp(0),
+            max_timestamp: Timestamp(0),
+            producer: Some(ProducerBatch { id, epoch, base_sequence }),
+        }
+    }
+
+    fn batch(epoch: u16, base_sequence: u32, record_count: u32) -> BatchInfo {
+        batch_of(ID, epoch, base_sequence, record_count)
+    }
+
+    fn entry(index: u64) -> EntryId {
+        EntryId::new(Term(1), Index(index))
+    }
+
+    /// A log in which each entry takes ten offsets.
+    fn append(producers: &mut Producers, index: u64, info: &BatchInfo) {
+        assert_eq!(producers.judge(info), Verdict::Append, "entry {index}");
+        producers.appended(entry(index), Offset(index * 10), info);
+    }
+
+    fn commit(producers: &mut Producers, index: u64, info: &BatchInfo) {
+        producers.committed(entry(index), Offset(index * 10), info);
+    }
+
+    #[test]
+    fn five_batches_are_remembered() {
+        let mut producers = Producers::default();
+        for index in 0..7 {
+            let info = batch(0, u32::try_from(index).expect("small") * 3, 3);
+            append(&mut producers, index, &info);
+            commit(&mut producers, index, &info);
+        }
+        for index in 2..7_u32 {
+            let verdict = producers.judge(&batch(0, index * 3, 3));
+            assert!(
+                matches!(verdict, Verdict::Committed(batch) if batch.base_offset.get() == u64::from(index) * 10),
+                "{verdict:?}"
+            );
+        }
+        assert_eq!(
+            producers.judge(&batch(0, 3, 3)),
+            Verdict::OutOfOrder { expected: 21, found: 3 },
+            "the sixth last is forgotten"
+        );
+        assert_eq!(
+            producers.judge(&batch(0, 18, 2)),
+            Verdict::OutOfOrder { expected: 21, found: 18 },
+            "the same start with another count is not the same batch"
+        );
+    }
+
+    #[test]
+    fn sequences_wrap_to_zero() {
+        let mut producers = Producers::default();
+        let last = batch(0, 0x7fff_fffe, 2);
+        append(&mut producers, 1, &last);
+        append(&mut producers, 2, &batch(0, 0, 1));
+        let mut producers = Producers::default();
+        let across = batch(0, 0x7fff_ffff, 3);
+        append(&mut producers, 1, &across);
+        commit(&mut producers, 1, &across);
+        assert!(matches!(producers.judge(&across), Verdict::Committed(_)));
+        assert_eq!(producers.judge(&batch(0, 3, 1)), Verdict::OutOfOrder { expected: 2, found: 3 });
+        append(&mut producers, 2, &batch(0, 2, 1));
+    }
+
+    #[test]
+    fn what_is_cut_off_is_forgotten() {
+        let mut producers = Producers::default();
+        append(&mut producers, 1, &batch(0, 0, 1));
+        commit(&mut producers, 1, &batch(0, 0, 1));
+        append(&mut producers, 2, &batch(0, 1, 1));
+        append(&mut producers, 3, &batch(0, 2, 1));
+        assert!(matches!(producers.judge(&batch(0, 1, 1)), Verdict::Pending(_)));
+        producers.dropped(entry(3), &batch(0, 2, 1));
+        assert_eq!(producers.judge(&batch(0, 2, 1)), Verdict::Append);
+        producers.dropped(entry(2), &batch(0, 1, 1));
+        assert_eq!(producers.judge(&batch(0, 1, 1)), Verdict::Append);
+        assert!(producers.pending.is_empty(), "nothing stays behind");
+    }
+
+    #[test]
+    fn a_pending_epoch_fences_at_once() {
+        let mut producers = Producers::default();
+        append(&mut producers, 1, &batch(3, 0, 1));
+        assert_eq!(producers.judge(&batch(2, 1, 1)), Verdict::Fenced { current: 3, found: 2 });
+        append(&mut producers, 2, &batch(4, 0, 1));
+        assert_eq!(producers.judge(&batch(3, 1, 1)), Verdict::Fenced { current: 4, found: 3 });
+        commit(&mut producers, 1, &batch(3, 0, 1));
+        commit(&mut producers, 2, &batch(4, 0, 1));
+        assert!(
+            matches!(producers.judge(&batch(4, 0, 1)), Verdict::Committed(batch) if batch.entry == entry(2))
+        );
+        assert_eq!(producers.judge(&batch(3, 0, 1)), Verdict::Fenced { current: 4, found: 3 });
+    }
+
+    #[test]
+    fn the_oldest_in_the_log_makes_room() {
+        let mut producers = Producers::default();
+        let count = PRODUCERS_MAX as u64;
+        for id in 0..count {
+            commit(&mut producers, 1 + id, &batch_of(ProducerId(id), 0, 0, 1));
+        }
+        // Producer 0 writes again, so 1 is the oldest now.
+        commit(&mut producers, count + 1, &batch_of(ProducerId(0), 0, 1, 1));
+        commit(&mut producers, count + 2, &batch_of(ProducerId(count), 0, 0, 1));
+        assert_eq!(producers.committed.len(), PRODUCERS_MAX);
+        assert_eq!(producers.by_age.len(), PRODUCERS_MAX);
+        assert!(!producers.committed.contains_key(&ProducerId(1)));
+        assert!(producers.committed.contains_key(&ProducerId(0)));
+        assert_eq!(
+            producers.judge(&batch_of(ProducerId(1), 0, 44, 1)),
+            Verdict::Append,
+            "unknown begins anywhere"
+        );
+    }
+
+    #[test]
+    fn batches_without_a_stamp_always_pass() {
+        let producers = Producers::default();
+        assert_eq!(producers.judge(&BatchInfo { producer: None, ..batch(0, 0, 1) }), Verdict::Append);
+    }
+}

@@ -168,3 +168,103 @@ impl Tail {
         self.pending.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftline_proto::entry::EntryHeader;
+    use raftline_proto::ids::{GroupId, Term};
+    use raftline_proto::time::Timestamp;
+
+    fn data(term: u64, index: u64, base_offset: u64, record_count: u32) -> EntryInfo {
+        let batch = BatchInfo {
+            batch_bytes: 100,
+            record_count,
+            base_timestamp: Timestamp(0),
+            max_timestamp: Timestamp(0),
+            producer: None,
+        };
+        let id = EntryId::new(Term(term), Index(index));
+        EntryInfo::new(GroupId(1), id, Offset(base_offset), EntryBody::Data(batch))
+    }
+
+    fn no_op(term: u64, index: u64, base_offset: u64) -> EntryInfo {
+        let id = EntryId::new(Term(term), Index(index));
+        EntryInfo::new(GroupId(1), id, Offset(base_offset), EntryBody::NoOp)
+    }
+
+    fn tail_of(entries: &[EntryInfo]) -> Tail {
+        let mut tail = Tail::default();
+        for entry in entries {
+            tail.push(entry).expect("follows");
+        }
+        tail
+    }
+
+    fn three() -> Tail {
+        tail_of(&[no_op(1, 1, 0), data(1, 2, 0, 3), data(1, 3, 3, 2)])
+    }
+
+    #[test]
+    fn the_watermark_follows_the_commit() {
+        let mut tail = three();
+        assert_eq!((tail.high_watermark(), tail.end_offset()), (Offset(0), Offset(5)));
+        assert_eq!(tail.pop_committed(Index(2)).map(|entry| entry.id.index), Some(Index(1)));
+        assert_eq!(tail.pop_committed(Index(2)).map(|entry| entry.id.index), Some(Index(2)));
+        assert_eq!(tail.pop_committed(Index(2)), None);
+        assert_eq!((tail.high_watermark(), tail.applied()), (Offset(3), Index(2)));
+        tail.pop_committed(Index(3));
+        assert_eq!(tail.high_watermark(), Offset(5));
+    }
+
+    #[test]
+    fn what_does_not_follow_is_refused() {
+        let mut tail = three();
+        let found = EntryHeader { base_offset: Offset(6), ..data(1, 4, 5, 1).header };
+        let gap = EntryInfo { header: found, ..data(1, 4, 5, 1) };
+        assert_eq!(
+            tail.push(&gap),
+            Err(TailError::Offset { entry: gap.header.id, expected: Offset(5), found: Offset(6) })
+        );
+        let skipped = TailError::Index { expected: Index(4), found: Index(5) };
+        assert_eq!(tail.push(&data(1, 5, 5, 1)), Err(skipped));
+        assert_eq!(tail.end_offset(), Offset(5), "a refusal changes nothing");
+    }
+
+    #[test]
+    fn a_cut_takes_offsets_back() {
+        let mut tail = three();
+        tail.pop_committed(Index(1));
+        let dropped: Vec<Index> = tail.truncate(Index(2)).iter().map(|entry| entry.id.index).collect();
+        assert_eq!(dropped, [Index(3), Index(2)], "the last first");
+        assert_eq!((tail.last_index(), tail.end_offset()), (Index(1), Offset(0)));
+        tail.push(&data(2, 2, 0, 9)).expect("another entry in its place");
+        assert_eq!(tail.end_offset(), Offset(9));
+    }
+
+    #[test]
+    fn what_a_disk_refused_after_it_was_applied_is_not_applied_twice() {
+        let mut tail = three();
+        while tail.pop_committed(Index(3)).is_some() {}
+        let last = EntryId::new(Term(1), Index(2));
+        assert_eq!(tail.roll_back(last, Offset(3)), []);
+        assert_eq!((tail.end_offset(), tail.applied()), (Offset(3), Index(3)));
+        assert_eq!(tail.push(&data(1, 3, 3, 2)).expect("follows"), None);
+        assert_eq!(tail.end_offset(), Offset(5));
+        assert!(tail.push(&data(1, 4, 5, 1)).expect("follows").is_some());
+    }
+
+    #[test]
+    fn a_reset_begins_anew() {
+        let mut tail = three();
+        let start = LogStart { previous: EntryId::new(Term(3), Index(90)), offset: Offset(700) };
+        tail.reset(start);
+        assert_eq!(
+            (tail.applied(), tail.high_watermark(), tail.end_offset()),
+            (Index(90), Offset(700), Offset(700))
+        );
+        tail.push(&data(3, 91, 700, 1)).expect("follows");
+        tail.trimmed(LogStart::default());
+        assert_eq!(tail.start(), start, "late news of an earlier trim");
+    }
+}

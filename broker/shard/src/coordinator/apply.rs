@@ -93,3 +93,89 @@ fn take_groups(image: &mut MetadataImage, partitions: &[PartitionRecord]) -> Res
     image.next_group = next;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+    use alloc::string::String;
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use raftline_proto::ids::{ClusterId, Incarnation, NodeId, ProducerId, TopicId};
+    use raftline_proto::metadata::BrokerRecord;
+
+    fn topic(id: u128, name: &str, groups: &[u64]) -> MetadataRecord {
+        let partition = |group: &u64| PartitionRecord { group: GroupId(*group), replicas: vec![NodeId(1)] };
+        let partitions: Vec<PartitionRecord> = groups.iter().map(partition).collect();
+        MetadataRecord::TopicCreated {
+            id: TopicId(id),
+            name: name.into(),
+            partitions,
+            configs: BTreeMap::new(),
+        }
+    }
+
+    fn broker(node: u32, incarnation: u64) -> MetadataRecord {
+        let incarnation = Incarnation(incarnation);
+        MetadataRecord::Broker(BrokerRecord { node: NodeId(node), incarnation, grpc_address: String::new() })
+    }
+
+    fn cluster(feature_level: u32) -> MetadataRecord {
+        MetadataRecord::Cluster { id: ClusterId(1), name: "c".into(), feature_level }
+    }
+
+    fn image() -> MetadataImage {
+        let mut image = MetadataImage::default();
+        for record in [cluster(1), broker(1, 11), topic(1, "a", &[1, 2])] {
+            apply(&mut image, &record).expect("applies");
+        }
+        image
+    }
+
+    #[test]
+    fn poison_changes_nothing() {
+        let poison = [
+            cluster(1),
+            broker(1, 12),
+            topic(1, "other", &[3]),
+            topic(2, "a", &[3]),
+            topic(2, "b", &[2]),
+            topic(2, "b", &[4, 3]),
+            topic(2, "b", &[0]),
+            MetadataRecord::TopicDeleted { id: TopicId(9) },
+            MetadataRecord::TopicConfigured { id: TopicId(9), configs: BTreeMap::new() },
+            MetadataRecord::PartitionsAdded { id: TopicId(9), partitions: Vec::new() },
+        ];
+        let before = image();
+        for record in poison {
+            let mut image = before.clone();
+            assert!(apply(&mut image, &record).is_err(), "{record:?}");
+            assert_eq!(image, before, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_feature_level_is_refused() {
+        let mut image = MetadataImage::default();
+        assert!(apply(&mut image, &cluster(FEATURE_LEVEL_MAX + 1)).is_err());
+        assert_eq!(image, MetadataImage::default());
+    }
+
+    #[test]
+    fn producer_ids_never_go_back() {
+        let mut image = image();
+        apply(&mut image, &MetadataRecord::ProducerIds { next: ProducerId(5) }).expect("applies");
+        assert!(apply(&mut image, &MetadataRecord::ProducerIds { next: ProducerId(4) }).is_err());
+        assert_eq!(image.next_producer, ProducerId(5));
+    }
+
+    #[test]
+    fn a_deleted_topic_leaves_its_groups_on_record() {
+        let mut image = image();
+        apply(&mut image, &MetadataRecord::TopicDeleted { id: TopicId(1) }).expect("applies");
+        assert!(image.topics.is_empty() && image.topic_ids.is_empty());
+        assert!(image.deleted_groups.contains(GroupId(1)) && image.deleted_groups.contains(GroupId(2)));
+        assert!(!image.deleted_groups.contains(GroupId(3)));
+        assert_eq!(image.next_group, GroupId(3), "never given out again");
+    }
+}

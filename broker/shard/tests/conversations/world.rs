@@ -35,12 +35,61 @@ pub struct World {
     pub cut: BTreeSet<(NodeId, NodeId)>,
     /// Groups whose messages are all lost.
     pub muted: BTreeSet<GroupId>,
+    /// A wire that loses, doubles and reorders.
+    pub weather: Option<Weather>,
     pub answers: BTreeMap<RequestId, Answer>,
     pub alarms: Vec<(GroupId, ShardAlarm)>,
     pub drained: usize,
     requests: u64,
     boots: u64,
     topics: u128,
+}
+
+/// What a bad wire does, by chance.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    pub chance: Chance,
+    /// Of a hundred messages, how many are lost.
+    pub lost: u64,
+    /// Of a hundred, how many come twice.
+    pub doubled: u64,
+    /// The longest way, in microseconds.
+    pub delay_us_max: u64,
+}
+
+impl Weather {
+    /// How long each copy of a message takes.
+    fn delays(&mut self) -> Vec<u64> {
+        let copies = match self.chance.below(100) {
+            roll if roll < self.lost => 0,
+            roll if roll < self.lost + self.doubled => 2,
+            _ => 1,
+        };
+        (0..copies).map(|_| 100 + self.chance.below(self.delay_us_max)).collect()
+    }
+}
+
+/// Chance from a seed (xorshift64*).
+#[derive(Clone, Copy, Debug)]
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % bound.max(1)
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        let at = self.below(of.len() as u64);
+        of[usize::try_from(at).expect("an index")]
+    }
 }
 
 /// How a node ends.
@@ -66,6 +115,7 @@ impl World {
             sent: 0,
             cut: BTreeSet::new(),
             muted: BTreeSet::new(),
+            weather: None,
             answers: BTreeMap::new(),
             alarms: Vec::new(),
             drained: 0,
@@ -121,6 +171,10 @@ impl World {
             defaults: TopicDefaults::default(),
         };
         self.node(id).start(config, now);
+        self.connect(id);
+    }
+
+    fn connect(&mut self, id: NodeId) {
         for peer in self.running().into_iter().filter(|peer| *peer != id) {
             self.node(peer).submit(Event::Connected { peer: id });
             self.node(id).submit(Event::Connected { peer });
@@ -199,9 +253,7 @@ impl World {
                 self.node(id).turn(now, &mut out);
             }
             for (to, message) in out.messages {
-                self.sent += 1;
-                let at = now.monotonic + Duration::from_micros(500);
-                self.wire.insert((at, self.sent), (id, to, message));
+                self.post(id, to, message);
             }
             for (request, answer) in out.answers {
                 let before = self.answers.insert(request, answer);
@@ -211,6 +263,15 @@ impl World {
             self.drained += out.drained;
         }
         true
+    }
+
+    fn post(&mut self, from: NodeId, to: NodeId, message: PeerMessage) {
+        let delays = self.weather.as_mut().map_or_else(|| vec![500], Weather::delays);
+        for delay_us in delays {
+            self.sent += 1;
+            let at = self.now + Duration::from_micros(delay_us);
+            self.wire.insert((at, self.sent), (from, to, message.clone()));
+        }
     }
 
     fn deliver(&mut self, from: NodeId, to: NodeId, message: PeerMessage) {
