@@ -1,13 +1,13 @@
 //! Taking entries away: at the end (truncation), at the front (retention), or all of them (a new start).
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::error::AppendError;
 use crate::log::Log;
 use crate::recover;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentStart};
-use raftline_proto::ids::{EntryId, Index, Offset};
+use raftline_proto::ids::{EntryId, Index, Offset, Position};
 use raftline_proto::time::Timestamp;
-use std::io;
+use std::io::{self, IoSlice};
 
 impl<D: Disk> Log<D> {
     /// Cuts the log so that `from` and all after it are gone: seals the last segment and opens a new one. Appended
@@ -19,7 +19,11 @@ impl<D: Disk> Log<D> {
     /// # Panics
     /// If `from` was trimmed away: a bug of the caller, since only committed entries are trimmed.
     pub fn truncate(&mut self, from: Index) -> Result<(), AppendError> {
-        assert!(from > self.start.0.index, "truncation from {from}, but the log starts after {}", self.start.0);
+        assert!(
+            from > self.start.0.index,
+            "truncation from {from}, but the log starts after {}",
+            self.start.0
+        );
         self.staged.cut(from);
         self.write()?;
         if from > self.last().index {
@@ -37,14 +41,13 @@ impl<D: Disk> Log<D> {
         let mut cut = self.segments[nth].clone();
         let file = self.files.get(cut.header.sequence)?;
         recover::cut(&mut cut, &*file, from)?;
-        self.open_segment(SegmentStart::Continues, previous, cut.next_offset)?;
-        let Some(new) = self.segments.pop() else { return Ok(()) };
-        let end = cut.end_position();
         // A segment that the new one begins with loses all of its entries.
         let keep = if cut.is_empty() { nth } else { nth + 1 };
-        self.segments[nth] = cut;
-        self.bury(keep, &new);
-        self.segments.push(new);
+        self.open_segment(keep, previous, cut.next_offset)?;
+        let end = cut.end_position();
+        if keep > nth {
+            self.segments[nth] = cut;
+        }
         self.terms.retain(|start| start.index < from);
         self.durability.cut(previous, end);
         Ok(())
@@ -56,12 +59,7 @@ impl<D: Disk> Log<D> {
     /// The new segment could not be made. The log is as it was, without what was staged.
     pub fn reset(&mut self, previous: EntryId, offset: Offset) -> Result<(), AppendError> {
         self.staged.clear();
-        self.open_segment(SegmentStart::Begins, previous, offset)
-            .map_err(|source| AppendError { last: self.last(), source })?;
-        if let Some(new) = self.segments.pop() {
-            self.bury(0, &new);
-            self.segments.push(new);
-        }
+        self.open_segment(0, previous, offset).map_err(|source| AppendError { last: self.last(), source })?;
         self.start = (previous, offset);
         self.terms.clear();
         self.durability.marks.clear();
@@ -69,49 +67,63 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Takes the segments from the `keep`-th on out of the log. Their files go once `successor` is durable.
-    fn bury(&mut self, keep: usize, successor: &Segment) {
-        let durable_at = successor.position(SEGMENT_HEADER_BYTES);
-        for segment in self.segments.drain(keep..) {
-            self.durability.dead.push((segment.header.sequence, durable_at));
-        }
-    }
-
     /// Drops the oldest segments that retention no longer covers: those whose newest record is older than
     /// `older_than`, and those without which `bytes_max` would still be left. Whole segments only, never the last
-    /// one, and none with an entry at or above `up_to`. Returns the log's new start if it moved.
+    /// one, none with an entry at or above `up_to`, and none whose successor is not durable yet. Returns the log's
+    /// new start if it moved.
+    ///
+    /// Syncs one file on this thread if anything goes.
     ///
     /// # Errors
-    /// A file could not be removed. What was removed before it counts.
+    /// The log is as it was if its new beginning could not be made durable: after a failed sync, stop the process.
     pub fn retain(
         &mut self,
         older_than: Option<Timestamp>,
         bytes_max: Option<u64>,
         up_to: Index,
     ) -> io::Result<Option<(EntryId, Offset)>> {
-        let before = self.start;
-        while let [oldest, next, ..] = self.segments.as_slice() {
-            let too_old = older_than.is_some_and(|limit| oldest.index.time_max() < Some(limit));
-            let too_much = bytes_max.is_some_and(|bytes_max| self.bytes() - oldest.end >= bytes_max);
-            let committed = next.base_index() <= up_to;
-            if !committed || !(too_old || too_much) {
-                break;
-            }
-            let sequence = oldest.header.sequence;
-            // Oldest first, each durably gone before the next: a power cut must not leave a hole in the log.
-            self.files.remove(sequence)?;
-            self.files.disk.sync_dir(&self.files.dir)?;
-            self.segments.remove(0);
-            self.move_start();
+        let count = self.expired(older_than, bytes_max, up_to);
+        if count == 0 {
+            return Ok(None);
         }
-        Ok((self.start != before).then_some(self.start))
+        // The log begins with this segment from now on, and says so itself: then it does not matter which of the
+        // files before it a power cut brings back.
+        let mut header = self.segments[count].header;
+        header.start = SegmentStart::Begins;
+        let file = self.files.get(header.sequence)?;
+        file.write_at(&[IoSlice::new(&header.encode())], 0)?;
+        file.sync_data()?;
+        self.segments[count].header = header;
+        self.start = (header.previous, header.base_offset);
+        self.move_first_term();
+        for segment in self.segments.drain(..count) {
+            let sequence = segment.header.sequence;
+            // One that cannot be removed now is tried again after the next sync, or at the next start.
+            if self.files.remove(sequence).is_err() {
+                self.durability.dead.push((sequence, Position::ZERO));
+            }
+        }
+        Ok(Some(self.start))
     }
 
-    fn move_start(&mut self) {
-        let Some(first) = self.segments.first() else { return };
-        self.start = (first.header.previous, first.header.base_offset);
-        let first_index = first.base_index();
-        // The run of a term that began in what is gone begins with the first entry now.
+    /// How many segments retention no longer covers.
+    fn expired(&self, older_than: Option<Timestamp>, bytes_max: Option<u64>, up_to: Index) -> usize {
+        let mut left = self.bytes();
+        let goes = |pair: &&[Segment]| {
+            let [oldest, next] = pair else { return false };
+            let too_old = older_than.is_some_and(|limit| oldest.index.time_max() < Some(limit));
+            left -= oldest.end;
+            let too_much = bytes_max.is_some_and(|bytes_max| left >= bytes_max);
+            let committed = next.base_index() <= up_to;
+            let durable = next.position(SEGMENT_HEADER_BYTES) <= self.durability.through;
+            committed && durable && (too_old || too_much)
+        };
+        self.segments.windows(2).take_while(goes).count()
+    }
+
+    /// The run of a term that began in what is gone begins with the first entry now.
+    fn move_first_term(&mut self) {
+        let first_index = self.start.0.index.next();
         let gone = self.terms.partition_point(|start| start.index <= first_index).saturating_sub(1);
         self.terms.drain(..gone);
         if let Some(start) = self.terms.first_mut() {

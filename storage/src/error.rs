@@ -163,6 +163,9 @@ pub enum HeaderError {
 }
 
 /// The log could not take what it was given, most often because the disk is full. It goes on as it was.
+///
+/// If a write failed half-way, refused entries may stand whole in the file. They are void as soon as another entry is
+/// written; but a restart before that finds them, as it may find any entry that was never acknowledged.
 #[derive(Debug, thiserror::Error)]
 #[error("the log ends at entry {last}: {source}")]
 pub struct AppendError {

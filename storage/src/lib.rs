@@ -8,7 +8,7 @@
 //! final: stop the process.
 //!
 //! In reading order: [`disk`] (the traits), [`real`] and `map`, [`sim`], [`segment`], `index`, `recover`, [`log`],
-//! `staged`, `allocate`, `durable`, `cut`, [`read`], [`sync`], [`state`], [`error`]. The byte layouts are in
+//! `staged`, `room`, `allocate`, `durable`, `cut`, [`read`], [`sync`], [`state`], [`error`]. The byte layouts are in
 //! `FORMAT.md`.
 #![deny(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod map;
 pub mod read;
 pub mod real;
 mod recover;
+mod room;
 pub mod segment;
 pub mod sim;
 mod staged;

@@ -3,13 +3,13 @@
 //! Entries are staged by [`Log::append`] and written together by [`Log::write`]. Reads see what was written. Positions
 //! of bytes only grow, and a byte once written never changes: truncation seals the segment and opens a new one.
 
-use crate::allocate::{Allocation, Progress, next_length};
+use crate::allocate::Progress;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{AppendError, OpenError};
 use crate::files::OpenFiles;
-use crate::index::SparseIndex;
 use crate::recover::{self, Recovery};
-use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentStart};
+use crate::room::{NEW_LOG_DIRS, grow};
+use crate::segment::Segment;
 use crate::staged::Staged;
 use bytes::Bytes;
 use raftline_proto::entry::EntryHeader;
@@ -46,7 +46,7 @@ pub struct Log<D: Disk> {
     /// The filler at work on the last segment.
     pub(crate) filling: Option<Arc<Progress>>,
     recovery: Recovery,
-    read_only: bool,
+    pub(crate) read_only: bool,
 }
 
 /// What is durable, and what has to be synced for more to be.
@@ -111,9 +111,10 @@ impl<D: Disk> Log<D> {
         floor: Position,
     ) -> Result<(Self, Vec<u64>), OpenError> {
         let recovered = recover::recover(&disk, dir, group, floor)?;
-        let start = recovered.segments.first().map_or((EntryId::ZERO, Offset::ZERO), |first| {
-            (first.header.previous, first.header.base_offset)
-        });
+        let start = recovered
+            .segments
+            .first()
+            .map_or((EntryId::ZERO, Offset::ZERO), |first| (first.header.previous, first.header.base_offset));
         let mut log = Self {
             group,
             options,
@@ -313,19 +314,6 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Opens a new segment if the last one cannot take an entry of this size.
-    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
-        let fits = self.segments.last().is_some_and(|active| {
-            !self.sealed && (active.is_empty() || active.end + bytes <= self.options.segment_bytes)
-        });
-        if fits {
-            return Ok(());
-        }
-        let start =
-            if self.segments.is_empty() { SegmentStart::Begins } else { SegmentStart::Continues };
-        self.open_segment(start, self.last(), self.next_offset())
-    }
-
     /// Writes as many staged entries as the last segment takes, at least one, in one call.
     fn write_run(&mut self) -> io::Result<()> {
         let segment_bytes = self.options.segment_bytes;
@@ -357,134 +345,11 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Creates a segment file that holds what comes after `previous`, and makes it the last one.
-    pub(crate) fn open_segment(
-        &mut self,
-        start: SegmentStart,
-        previous: EntryId,
-        base_offset: Offset,
-    ) -> io::Result<()> {
-        assert!(!self.read_only, "the log of group {} was opened for reading only", self.group);
-        let first_ever = self.segments.is_empty();
-        if first_ever {
-            self.files.disk.create_dir_all(&self.files.dir)?;
-        }
-        let sequence = self.next_sequence;
-        // Even if this fails: the name may be left behind.
-        self.next_sequence += 1;
-        let base_position = self.segments.last().map_or(Position::ZERO, Segment::written_position);
-        let header = SegmentHeader { group: self.group, sequence, start, previous, base_offset, base_position };
-        let file = self.files.create(sequence)?;
-        let allocated = next_length(0, SEGMENT_HEADER_BYTES, self.options.segment_bytes);
-        let written = file
-            .allocate(0, allocated)
-            .and_then(|()| file.write_at(&[IoSlice::new(&header.encode())], 0));
-        if let Err(error) = written {
-            // Best effort: a segment without a header is passed over and removed at the next start.
-            let _ = self.files.remove(sequence);
-            return Err(error);
-        }
-        self.stop_filling();
-        self.segments.push(Segment {
-            header,
-            up_to: header.base_index(),
-            end: SEGMENT_HEADER_BYTES,
-            next_offset: base_offset,
-            written: SEGMENT_HEADER_BYTES,
-            allocated,
-            index: SparseIndex::default(),
-        });
-        self.sealed = false;
-        let position = header.base_position + SEGMENT_HEADER_BYTES;
-        self.durability.note_written(&file, position);
-        let depth = if first_ever { NEW_LOG_DIRS } else { 1 };
-        let dirs: Vec<PathBuf> = self.files.dir.ancestors().take(depth).map(Path::to_path_buf).collect();
-        self.durability.note_names(dirs, position);
-        Ok(())
-    }
-
-    /// Room that should be made ahead of the writes, on another thread; `None` if there is enough or some is being
-    /// made already.
-    pub fn allocation_wanted(&mut self) -> Option<Allocation<D>> {
-        let active = self.segments.last_mut()?;
-        if self.sealed || self.filling.is_some() || active.allocated >= self.options.segment_bytes {
-            return None;
-        }
-        let up_to = next_length(active.allocated, 0, self.options.segment_bytes);
-        // Half a step is left: time enough for the filler at any rate that the disk can take.
-        if active.allocated - active.end > (up_to - active.allocated) / 2 {
-            return None;
-        }
-        let sequence = active.header.sequence;
-        let file = self.files.get(sequence).ok()?;
-        let progress = Progress::new(sequence, active.allocated, up_to);
-        self.filling = Some(Arc::clone(&progress));
-        Some(Allocation { file, progress })
-    }
-
-    /// Takes an allocation back. A failure is no harm yet: the write that needs the room says so if there is none.
-    pub fn allocated(&mut self, allocation: Allocation<D>, result: io::Result<()>) {
-        drop(result);
-        let current = self.filling.as_ref().is_some_and(|filling| Arc::ptr_eq(filling, &allocation.progress));
-        if current {
-            self.stop_filling();
-        }
-    }
-
-    /// Stops the filler and takes over what it made.
-    pub(crate) fn stop_filling(&mut self) {
-        if let Some(progress) = self.filling.take() {
-            let filled = progress.stop();
-            if let Some(active) = self.segments.last_mut()
-                && active.header.sequence == progress.sequence
-            {
-                active.allocated = active.allocated.max(filled);
-            }
-        }
-    }
-
     /// The position after the last entry.
     pub(crate) fn end_position(&self) -> Position {
         self.segments.last().map_or(Position::ZERO, Segment::end_position)
     }
 }
-
-/// Makes sure that `needed` bytes of the segment's file are there and zero-filled.
-fn grow<D: Disk>(
-    files: &OpenFiles<D>,
-    active: &mut Segment,
-    filling: &mut Option<Arc<Progress>>,
-    needed: u64,
-    cap: u64,
-) -> io::Result<()> {
-    if let Some(progress) = filling {
-        active.allocated = active.allocated.max(progress.filled());
-        if needed > active.allocated {
-            active.allocated = active.allocated.max(progress.stop());
-            *filling = None;
-        }
-    }
-    if needed <= active.allocated {
-        return Ok(());
-    }
-    let file = files.get(active.header.sequence)?;
-    let wanted = next_length(active.allocated, needed, cap);
-    let made = match file.allocate(active.allocated, wanted) {
-        Ok(()) => wanted,
-        // On a disk that is nearly full take just what is needed.
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            let least = crate::allocate::whole_pages(needed);
-            file.allocate(active.allocated, least)?;
-            least
-        }
-        Err(error) => return Err(error),
-    };
-    active.allocated = made;
-    Ok(())
-}
-
-/// A new log is a new name in its directory, which is a new name in `groups`, which may be new itself.
-pub(crate) const NEW_LOG_DIRS: usize = 3;
 
 /// How much is written again at once.
 const SETTLE_BYTES: u64 = 256 << 10;

@@ -2,8 +2,8 @@
 //!
 //! A mapped file must not shrink (a read past its end is a SIGBUS), and bytes that a `&[u8]` covers must not change
 //! (undefined behaviour). Both are promises of the log: a segment is never shortened, and an appended byte never
-//! changes. [`crate::real::RealFile`] keeps the second one by assertion: it refuses to write below the highest byte
-//! that it ever handed out.
+//! changes. [`crate::real::RealFile`] keeps the second one by assertion: it refuses to write into the range that it
+//! has handed out slices of.
 #![allow(unsafe_code)]
 
 use bytes::Bytes;
@@ -32,7 +32,11 @@ impl Map {
 
     /// The bytes `[from, up_to)`, which keep the map alive. The caller keeps the module's two promises for them.
     pub(crate) fn slice(self: &Arc<Self>, from: usize, up_to: usize) -> Bytes {
-        assert!(from <= up_to && up_to <= self.raw.len(), "slice {from}..{up_to} of a map of {}", self.raw.len());
+        assert!(
+            from <= up_to && up_to <= self.raw.len(),
+            "slice {from}..{up_to} of a map of {}",
+            self.raw.len()
+        );
         Bytes::from_owner(Slice { map: Arc::clone(self), from, len: up_to - from })
     }
 }
@@ -49,7 +53,7 @@ impl AsRef<[u8]> for Slice {
         // SAFETY: `Map::slice` checked that the range lies in the map, the `Arc` keeps the map alive for as long as
         // this borrow, and the pages are inside the file, which never shrinks (segments are only grown and
         // unlinked). The bytes do not change while borrowed: only written ranges are handed out, and `RealFile`
-        // refuses writes below the highest byte handed out.
+        // refuses writes into the range that slices were handed out of.
         unsafe { std::slice::from_raw_parts(self.map.raw.as_ptr().add(self.from), self.len) }
     }
 }

@@ -10,6 +10,7 @@ use crate::index::{Point, batch_time_max};
 use crate::log::Log;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
 use bytes::Bytes;
+use raftline_proto::batch::BatchView;
 use raftline_proto::entry::{EntryHeader, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{Index, Offset};
 use raftline_proto::time::Timestamp;
@@ -79,7 +80,12 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// [`ReadError::Trimmed`] if the log starts later.
-    pub fn read_batches(&self, from: Offset, up_to: Offset, bytes_max: u64) -> Result<BatchesRead, ReadError> {
+    pub fn read_batches(
+        &self,
+        from: Offset,
+        up_to: Offset,
+        bytes_max: u64,
+    ) -> Result<BatchesRead, ReadError> {
         if from < self.start.1 {
             return Err(self.trimmed());
         }
@@ -295,8 +301,10 @@ impl<D: Disk> Walk<'_, D> {
     }
 }
 
-/// The first record of a batch with a timestamp of `timestamp` or later.
-fn first_record_at(header: &EntryHeader, _batch: &Bytes, _timestamp: Timestamp) -> Offset {
-    header.base_offset
+/// The offset of the first record of a batch with a timestamp of `timestamp` or later. Where the records cannot be
+/// read, that of the first one: a little early is no harm.
+fn first_record_at(header: &EntryHeader, batch: &Bytes, timestamp: Timestamp) -> Offset {
+    let Ok(view) = BatchView::open(batch) else { return header.base_offset };
+    let found = view.records().map_while(Result::ok).find(|record| record.timestamp >= timestamp);
+    found.map_or(header.base_offset, |record| record.offset)
 }
-

@@ -95,7 +95,8 @@ pub struct RealFile {
     path: PathBuf,
     /// Covers the file as it was when last asked; made anew when it has grown past that.
     map: Mutex<Option<Arc<Map>>>,
-    /// One past the highest byte ever handed out by [`DiskFile::slice`]: below it nothing is written any more.
+    /// The range that holds all bytes ever handed out by [`DiskFile::slice`]: nothing is written there any more.
+    sliced_from: AtomicU64,
     sliced_up_to: AtomicU64,
     /// Set by the first failed sync, for good.
     sync_failed: AtomicBool,
@@ -108,17 +109,19 @@ impl RealFile {
             file,
             path: path.to_path_buf(),
             map: Mutex::new(None),
+            sliced_from: AtomicU64::new(u64::MAX),
             sliced_up_to: AtomicU64::new(0),
             sync_failed: AtomicBool::new(false),
         }))
     }
 
     /// The soundness of the map rests on this: see `map.rs`.
-    fn assert_not_sliced(&self, at: u64) {
+    fn assert_not_sliced(&self, from: u64, up_to: u64) {
+        let sliced_from = self.sliced_from.load(Ordering::Acquire);
         let sliced_up_to = self.sliced_up_to.load(Ordering::Acquire);
         assert!(
-            at >= sliced_up_to,
-            "{}: a write at {at} would change bytes handed out up to {sliced_up_to}",
+            up_to <= sliced_from || from >= sliced_up_to,
+            "{}: a write to {from}..{up_to} would change bytes handed out from {sliced_from}..{sliced_up_to}",
             self.path.display()
         );
     }
@@ -153,7 +156,7 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
-        self.assert_not_sliced(at);
+        self.assert_not_sliced(at, at + parts.iter().map(|part| part.len() as u64).sum::<u64>());
         for parts in parts.chunks(PARTS_MAX) {
             self.write_some(parts, at).map_err(|error| self.named(&error))?;
             at += parts.iter().map(|part| part.len() as u64).sum::<u64>();
@@ -166,10 +169,10 @@ impl DiskFile for RealFile {
     }
 
     fn allocate(&self, from: u64, up_to: u64) -> io::Result<()> {
-        self.assert_not_sliced(from);
         if from >= up_to {
             return Ok(());
         }
+        self.assert_not_sliced(from, up_to);
         // First the room, in as few extents as possible and with a clear "full"; then zeros, because the first write
         // into an unwritten extent costs a metadata update in the sync that follows (docs/benchmarks.md).
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, up_to - from) {
@@ -210,6 +213,7 @@ impl DiskFile for RealFile {
             *map = Some(Map::new(&self.file, len).map_err(|error| self.named(&error))?);
         }
         let Some(map) = map.as_ref() else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        self.sliced_from.fetch_min(from, Ordering::AcqRel);
         self.sliced_up_to.fetch_max(up_to, Ordering::AcqRel);
         let (from, up_to) = (usize::try_from(from), usize::try_from(up_to));
         Ok(map.slice(from.map_err(io::Error::other)?, up_to.map_err(io::Error::other)?))

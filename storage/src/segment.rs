@@ -42,9 +42,10 @@ pub struct SegmentHeader {
 /// How a segment relates to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentStart {
-    /// It goes on after `previous`, which an earlier segment holds (or held, before it was trimmed away).
+    /// It goes on after `previous`, which an earlier segment holds.
     Continues,
-    /// A log begins here: the first one ever, or one that began anew. Earlier segments are void.
+    /// The log begins here: it is the first one ever, or those before were trimmed away, or the log began anew.
+    /// Earlier segments are void. The only byte of a header that ever changes (to this), when a log is trimmed.
     Begins,
 }
 

@@ -54,7 +54,9 @@ impl FileBytes {
         for sector in from / SECTOR_BYTES..up_to.div_ceil(SECTOR_BYTES) {
             match self.unsynced.get_mut(&sector) {
                 None => drop(self.unsynced.insert(sector, Vec::new())),
-                Some(versions) if versions.len() < VERSIONS_MAX => versions.push(sector_of(&self.live, sector)),
+                Some(versions) if versions.len() < VERSIONS_MAX => {
+                    versions.push(sector_of(&self.live, sector))
+                }
                 Some(_) => {}
             }
         }
@@ -86,7 +88,11 @@ impl FileBytes {
 
     /// The file after a power cut that keeps only what is durable for certain.
     pub(super) fn durable_only(&self) -> Self {
-        Self { live: Arc::clone(&self.durable), durable: Arc::clone(&self.durable), unsynced: BTreeMap::new() }
+        Self {
+            live: Arc::clone(&self.durable),
+            durable: Arc::clone(&self.durable),
+            unsynced: BTreeMap::new(),
+        }
     }
 
     /// The file after a power cut. Each file is unlucky in its own way: all unsynced sectors lost, all kept, or each

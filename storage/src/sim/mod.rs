@@ -243,7 +243,8 @@ impl DiskFile for SimFile {
         self.take_room(&bytes, at + total)?;
         let mut at = at;
         for part in parts {
-            let kept = keep.map_or(part.len(), |keep| part.len().min(usize::try_from(keep).unwrap_or(usize::MAX)));
+            let kept =
+                keep.map_or(part.len(), |keep| part.len().min(usize::try_from(keep).unwrap_or(usize::MAX)));
             bytes.write(at, &part[..kept]);
             at += kept as u64;
             keep = keep.map(|keep| keep - kept as u64);
@@ -260,7 +261,8 @@ impl DiskFile for SimFile {
     fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<()> {
         let bytes = self.bytes.lock();
         let up_to = at + into.len() as u64;
-        let found = bytes.range(at, up_to).ok_or_else(|| self.error(io::ErrorKind::UnexpectedEof, "too short"))?;
+        let found =
+            bytes.range(at, up_to).ok_or_else(|| self.error(io::ErrorKind::UnexpectedEof, "too short"))?;
         into.copy_from_slice(found);
         Ok(())
     }
@@ -290,7 +292,8 @@ impl DiskFile for SimFile {
 
     fn slice(self: &Arc<Self>, from: u64, up_to: u64) -> io::Result<Bytes> {
         let bytes = self.bytes.lock();
-        let found = bytes.range(from, up_to).ok_or_else(|| self.error(io::ErrorKind::UnexpectedEof, "too short"))?;
+        let found =
+            bytes.range(from, up_to).ok_or_else(|| self.error(io::ErrorKind::UnexpectedEof, "too short"))?;
         Ok(Bytes::copy_from_slice(found))
     }
 }

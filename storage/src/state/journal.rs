@@ -147,7 +147,8 @@ impl<D: Disk> Journal<D> {
 }
 
 fn encode(bodies: &[Body], first: u64, synced_through: u64) -> Vec<u8> {
-    let records = (first..).zip(bodies).map(|(sequence, body)| Record { sequence, synced_through, body: *body });
+    let records =
+        (first..).zip(bodies).map(|(sequence, body)| Record { sequence, synced_through, body: *body });
     records.flat_map(|record| record.encode()).collect()
 }
 
@@ -177,8 +178,11 @@ pub(super) fn read<D: Disk>(
     if header.shard != shard {
         return Err(StateError::WrongShard { file, expected: shard, found: header.shard });
     }
-    read_records(&slots[1..], &header)
-        .map_err(|(slot, reason)| StateError::Damaged { file, at: (slot + 1) * SLOT_BYTES as u64, reason })
+    read_records(&slots[1..], &header).map_err(|(slot, reason)| StateError::Damaged {
+        file,
+        at: (slot + 1) * SLOT_BYTES as u64,
+        reason,
+    })
 }
 
 /// Takes the records up to the first bad one. That one, or its slot's number, is the error if the file vouches for it

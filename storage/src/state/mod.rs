@@ -208,9 +208,16 @@ impl<D: Disk> StateFile<D> {
     pub fn set_hard_state(&mut self, group: GroupId, hard_state: HardState) {
         let state = self.groups.entry(group).or_default();
         let before = state.hard_state;
-        assert!(hard_state.term >= before.term, "group {group}: the term falls from {} to {}", before.term, hard_state.term);
         assert!(
-            hard_state.term > before.term || before.voted_for.is_none() || before.voted_for == hard_state.voted_for,
+            hard_state.term >= before.term,
+            "group {group}: the term falls from {} to {}",
+            before.term,
+            hard_state.term
+        );
+        assert!(
+            hard_state.term > before.term
+                || before.voted_for.is_none()
+                || before.voted_for == hard_state.voted_for,
             "group {group}: the vote in term {} changes",
             before.term
         );

@@ -210,8 +210,12 @@ mod tests {
             floor: Position(4096),
         };
         let unvoted = GroupState { hard_state: HardState { voted_for: None, ..state.hard_state }, ..state };
-        let bodies =
-            [Body::State(GroupId(5), state), Body::State(GroupId(0), unvoted), Body::Removed(GroupId(5)), Body::Mark];
+        let bodies = [
+            Body::State(GroupId(5), state),
+            Body::State(GroupId(0), unvoted),
+            Body::Removed(GroupId(5)),
+            Body::Mark,
+        ];
         for body in bodies {
             let record = Record { sequence: 17, synced_through: 12, body };
             assert_eq!(Record::decode(&record.encode(), 17), Ok(record));

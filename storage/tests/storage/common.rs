@@ -1,12 +1,25 @@
-//! What all tests of the log share: a group, entries that say who they are, and a model to compare with.
+//! What all tests of the log share: a group, entries that say who they are, and ways to look at a log.
 
 use bytes::Bytes;
+use raftline_proto::batch::{Builder, Codec, stamped};
 use raftline_proto::entry::{EntryHeader, EntryKind};
 use raftline_proto::ids::{EntryId, GroupId, Index, Offset, Position, Term};
+use raftline_proto::time::Timestamp;
 use raftline_storage::{Disk, Log, LogOptions, OpenError, SimDisk};
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
 use std::path::{Path, PathBuf};
 
 pub const GROUP: GroupId = GroupId(7);
+
+pub type Chance = Xoshiro256PlusPlus;
+
+/// An entry as a test remembers it.
+pub type Entry = (EntryHeader, Bytes);
+
+pub fn chance(seed: u64) -> Chance {
+    Chance::seed_from_u64(seed)
+}
 
 pub fn dir() -> PathBuf {
     PathBuf::from("/data/groups/7")
@@ -24,10 +37,25 @@ pub fn open(disk: &SimDisk, segment_bytes: u64, floor: Position) -> Result<Log<S
     Log::open(disk.clone(), &dir(), GROUP, options(segment_bytes), floor)
 }
 
-/// Appends a data entry of `records` records after what the log has, staged or written; `seed` makes its bytes.
+/// A disk with a data directory that is there for good.
+pub fn disk() -> SimDisk {
+    let disk = SimDisk::new();
+    disk.create_dir_all(Path::new("/data")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    disk
+}
+
+/// A fresh disk with an empty log on it.
+pub fn fresh(segment_bytes: u64) -> (SimDisk, Log<SimDisk>) {
+    let disk = disk();
+    let log = open(&disk, segment_bytes, Position::ZERO).unwrap();
+    (disk, log)
+}
+
+/// Appends entries one after the other, staged ones counted.
 pub struct Writer {
-    pub next: Index,
-    pub offset: Offset,
+    next: Index,
+    offset: Offset,
 }
 
 impl Writer {
@@ -35,14 +63,27 @@ impl Writer {
         Self { next: log.last().index.next(), offset: log.next_offset() }
     }
 
-    pub fn data<D: Disk>(&mut self, log: &mut Log<D>, term: u64, bytes: usize) -> (EntryHeader, Bytes) {
+    /// A data entry of 1 to 3 records, whose payload differs for each (term, index) but is no record batch.
+    pub fn data<D: Disk>(&mut self, log: &mut Log<D>, term: u64, bytes: usize) -> Entry {
         let payload = payload(term, self.next.0, bytes);
         let records = u32::try_from(1 + (self.next.0 + term) % 3).unwrap();
         self.push(log, term, EntryKind::Data, records, payload)
     }
 
-    pub fn no_op<D: Disk>(&mut self, log: &mut Log<D>, term: u64) -> (EntryHeader, Bytes) {
+    pub fn no_op<D: Disk>(&mut self, log: &mut Log<D>, term: u64) -> Entry {
         self.push(log, term, EntryKind::NoOp, 0, Bytes::new())
+    }
+
+    /// A data entry with a real record batch, one record for each timestamp.
+    pub fn batch<D: Disk>(&mut self, log: &mut Log<D>, term: u64, codec: Codec, times: &[i64]) -> Entry {
+        let mut builder = Builder::new(codec);
+        for time in times {
+            let value = time.to_string();
+            builder.push(Timestamp(*time), None, Some(value.as_bytes()), &[]).unwrap();
+        }
+        let parts = stamped(&builder.build(), self.offset, Term(term));
+        let payload = Bytes::from([&parts[0][..], &parts[1][..]].concat());
+        self.push(log, term, EntryKind::Data, u32::try_from(times.len()).unwrap(), payload)
     }
 
     fn push<D: Disk>(
@@ -52,7 +93,7 @@ impl Writer {
         kind: EntryKind,
         record_count: u32,
         payload: Bytes,
-    ) -> (EntryHeader, Bytes) {
+    ) -> Entry {
         let header = EntryHeader {
             group: GROUP,
             id: EntryId::new(Term(term), self.next),
@@ -68,24 +109,26 @@ impl Writer {
     }
 }
 
-/// Bytes that differ for each (term, index). From 61 bytes on they carry a timestamp as a record batch does.
-pub fn payload(term: u64, index: u64, bytes: usize) -> Bytes {
-    let mut state = term.wrapping_mul(0x9e37_79b9).wrapping_add(index) | 1;
-    let mut payload: Vec<u8> = (0..bytes)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            state.to_be_bytes()[0]
-        })
-        .collect();
+/// Appends and writes `count` data entries.
+pub fn fill<D: Disk>(log: &mut Log<D>, term: u64, count: usize, bytes: usize) -> Vec<Entry> {
+    let mut writer = Writer::of(log);
+    let entries = (0..count).map(|_| writer.data(log, term, bytes)).collect();
+    log.write().unwrap();
+    entries
+}
+
+fn payload(term: u64, index: u64, bytes: usize) -> Bytes {
+    let mut payload = vec![0; bytes];
+    chance(term << 32 | index).fill(&mut payload[..]);
     if bytes >= 61 {
-        payload[35..43].copy_from_slice(&timestamp(index).to_be_bytes());
+        payload[35..43].copy_from_slice(&time_of(index).to_be_bytes());
     }
     payload.into()
 }
 
-/// Rises with the index, but jumps back now and then.
-pub fn timestamp(index: u64) -> i64 {
-    let jump = if index % 5 == 0 { 30 } else { 0 };
+/// The greatest timestamp in [`Writer::data`]'s payloads: rises with the index, but jumps back now and then.
+pub fn time_of(index: u64) -> i64 {
+    let jump = if index.is_multiple_of(5) { 30 } else { 0 };
     i64::try_from(index * 10).unwrap() - jump
 }
 
@@ -101,16 +144,12 @@ pub fn sync<D: Disk>(log: &mut Log<D>) -> EntryId {
 }
 
 /// The whole log by replay.
-pub fn contents<D: Disk>(log: &Log<D>) -> Vec<(EntryHeader, Bytes)> {
-    log.replay(Index(1)).collect::<Result<_, _>>().unwrap()
+pub fn contents<D: Disk>(log: &Log<D>) -> Vec<Entry> {
+    log.replay(Index(0)).collect::<Result<_, _>>().unwrap()
 }
 
-/// The live segment files, oldest first.
+/// The segment files, oldest first.
 pub fn segment_files(disk: &SimDisk) -> Vec<PathBuf> {
     let names = disk.list(&dir()).unwrap_or_default();
     names.into_iter().filter(|name| name.ends_with(".segment")).map(|name| dir().join(name)).collect()
-}
-
-pub fn file_of(path: &Path) -> String {
-    path.file_name().unwrap().to_str().unwrap().to_owned()
 }

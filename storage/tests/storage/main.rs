@@ -1,4 +1,15 @@
 //! Tests of the log and the state file through their public API, on the simulated disk and on the real one.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may panic; clippy sees only the test functions themselves as tests"
+)]
 
 mod common;
+mod crash;
+mod full;
+mod model;
+mod reading;
+mod real;
+mod recovery;
 mod smoke;
+mod syncing;

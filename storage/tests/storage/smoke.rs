@@ -1,6 +1,6 @@
 //! The plain path, on both disks.
 
-use crate::common::{GROUP, Writer, contents, dir, id, open, options, sync};
+use crate::common::{GROUP, Writer, contents, dir, fresh, id, open, options, sync};
 use raftline_proto::ids::{Index, Offset, Position};
 use raftline_proto::time::Timestamp;
 use raftline_storage::{Disk, Log, RealDisk, SimDisk};
@@ -51,8 +51,7 @@ fn a_log_is_written_read_and_reopened_on_the_real_disk() {
 
 #[test]
 fn truncated_entries_are_replaced() {
-    let disk = SimDisk::new();
-    let mut log = open(&disk, 4096, Position::ZERO).unwrap();
+    let (disk, mut log) = fresh(4096);
     let mut writer = Writer::of(&log);
     let mut expected: Vec<_> = (0..20).map(|_| writer.data(&mut log, 1, 100)).collect();
     log.write().unwrap();

@@ -1,0 +1,244 @@
+//! Reading segment files entry by entry, checking everything.
+
+use super::newer;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Damage, HeaderError, OpenError};
+use crate::index::{SparseIndex, batch_time_max};
+use crate::segment::{
+    SEGMENT_HEADER_BYTES, SEGMENT_VERSION, Segment, SegmentHeader, crc32, sequence_of, u32_at,
+};
+use raftline_proto::entry::{self, EntryError, EntryHeader};
+use raftline_proto::ids::{EntryId, GroupId, Index, Offset};
+use std::io;
+use std::path::Path;
+
+/// One segment file as found.
+pub(super) struct Scan {
+    pub(super) sequence: u64,
+    pub(super) len: u64,
+    pub(super) state: Result<Scanned, Damage>,
+}
+
+/// A segment with a good header.
+pub(super) struct Scanned {
+    pub(super) header: SegmentHeader,
+    pub(super) up_to: Index,
+    pub(super) end: u64,
+    pub(super) next_offset: Offset,
+    pub(super) index: SparseIndex,
+    /// The first entry of each term in this segment, the first entry's always among them.
+    pub(super) terms: Vec<EntryId>,
+    pub(super) stop: Damage,
+}
+
+/// Opens and scans every segment file, in order of sequence.
+pub(super) fn scan_all<D: Disk>(disk: &D, dir: &Path, group: GroupId) -> Result<Vec<Scan>, OpenError> {
+    let names = match disk.list(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(OpenError::Io { file: dir.to_path_buf(), source }),
+    };
+    let mut scans = Vec::new();
+    for name in names {
+        if let Some(sequence) = sequence_of(&name) {
+            scans.push(scan_file(disk, &dir.join(name), sequence, group)?);
+        }
+    }
+    Ok(scans)
+}
+
+fn scan_file<D: Disk>(disk: &D, path: &Path, sequence: u64, group: GroupId) -> Result<Scan, OpenError> {
+    let failed = |source| OpenError::Io { file: path.to_path_buf(), source };
+    let file = disk.open(path).map_err(failed)?;
+    let len = file.len().map_err(failed)?;
+    let mut reader = Reader::new(&*file, len);
+    let head = reader.bytes(0, SEGMENT_HEADER_BYTES).map_err(failed)?.unwrap_or(&[]);
+    let header = match SegmentHeader::decode(head) {
+        Ok(header) => header,
+        Err(HeaderError::Version { found }) => {
+            return Err(newer(path, "segment format", found, SEGMENT_VERSION));
+        }
+        Err(error) => return Ok(Scan { sequence, len, state: Err(error.into()) }),
+    };
+    if header.group != group {
+        return Err(OpenError::WrongGroup { file: path.to_path_buf(), expected: group, found: header.group });
+    }
+    if header.sequence != sequence {
+        let error = HeaderError::Sequence { expected: sequence, found: header.sequence };
+        return Ok(Scan { sequence, len, state: Err(error.into()) });
+    }
+    let scanned = scan_entries(&mut reader, header).map_err(failed)?;
+    if let Damage::NewerEntry { found } = scanned.stop {
+        return Err(newer(path, "entry", found.into(), entry::VERSION.into()));
+    }
+    Ok(Scan { sequence, len, state: Ok(scanned) })
+}
+
+/// Reads entries until something is not the next entry.
+fn scan_entries<F: DiskFile>(reader: &mut Reader<'_, F>, header: SegmentHeader) -> io::Result<Scanned> {
+    let mut scanned = Scanned {
+        header,
+        up_to: header.base_index(),
+        end: SEGMENT_HEADER_BYTES,
+        next_offset: header.base_offset,
+        index: SparseIndex::default(),
+        terms: Vec::new(),
+        stop: Damage::Entry(EntryError::Empty),
+    };
+    let mut expected = Expected::after(header.group, header.previous, header.base_offset);
+    loop {
+        match next_entry(reader, scanned.end, &expected)? {
+            Ok((header, payload)) => {
+                let time_max = batch_time_max(header.kind, [payload, &[]]);
+                scanned.index.note(&header, scanned.end, time_max);
+                if scanned.terms.last().is_none_or(|last| last.term != header.id.term) {
+                    scanned.terms.push(header.id);
+                }
+                scanned.end += header.entry_bytes();
+                expected.advance(&header);
+            }
+            Err(damage) => {
+                scanned.up_to = expected.index;
+                scanned.next_offset = expected.offset;
+                scanned.stop = damage;
+                return Ok(scanned);
+            }
+        }
+    }
+}
+
+/// Reads and verifies the entry at `at`.
+fn next_entry<'r, F: DiskFile>(
+    reader: &'r mut Reader<'_, F>,
+    at: u64,
+    expected: &Expected,
+) -> io::Result<Result<(EntryHeader, &'r [u8]), Damage>> {
+    let available = reader.len.saturating_sub(at);
+    let Some(head) = reader.bytes(at, entry::HEADER_BYTES as u64)? else {
+        let error = EntryError::Truncated { needed: entry::HEADER_BYTES as u64, available };
+        return Ok(Err(if available == 0 { EntryError::Empty } else { error }.into()));
+    };
+    let bytes_needed = match EntryHeader::decode(head) {
+        Ok(header) => header.entry_bytes(),
+        // A newer version is believed only if its checksum holds; else the byte is damage like any other. The size
+        // and the checksum stay where they are in every later version (FORMAT.md).
+        Err(EntryError::Version { found }) if found > entry::VERSION => {
+            let bytes_needed = entry::HEADER_BYTES as u64 + u64::from(u32_at(head, 36));
+            let frame = reader.bytes(at, bytes_needed)?;
+            let good = frame.is_some_and(|frame| u32_at(frame, 0) == crc32(&frame[4..]));
+            let damaged = EntryError::Version { found }.into();
+            return Ok(Err(if good { Damage::NewerEntry { found } } else { damaged }));
+        }
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let Some(bytes) = reader.bytes(at, bytes_needed)? else {
+        return Ok(Err(EntryError::Truncated { needed: bytes_needed, available }.into()));
+    };
+    Ok(EntryHeader::verify(bytes)
+        .map_err(Damage::from)
+        .and_then(|header| expected.check(&header).map(|()| (header, &bytes[entry::HEADER_BYTES..]))))
+}
+
+/// What the next entry of a log has to be.
+struct Expected {
+    group: GroupId,
+    index: Index,
+    offset: Offset,
+    previous: EntryId,
+}
+
+impl Expected {
+    fn after(group: GroupId, previous: EntryId, offset: Offset) -> Self {
+        Self { group, index: previous.index.next(), offset, previous }
+    }
+
+    /// Group, index, offset and term must all follow on: a stale or misdirected entry fails one of them.
+    fn check(&self, header: &EntryHeader) -> Result<(), Damage> {
+        if header.group != self.group {
+            return Err(Damage::Group { expected: self.group, found: header.group });
+        }
+        if header.id.index != self.index {
+            return Err(Damage::Index { expected: self.index, found: header.id.index });
+        }
+        if header.base_offset != self.offset {
+            return Err(Damage::Offset { expected: self.offset, found: header.base_offset });
+        }
+        if header.id.term < self.previous.term {
+            return Err(Damage::Term { previous: self.previous.term, found: header.id.term });
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, header: &EntryHeader) {
+        self.previous = header.id;
+        self.index = header.id.index.next();
+        self.offset = header.next_offset();
+    }
+}
+
+/// Cuts a segment's view so that `from` and all after it are gone. `from` is one of its entries or the next.
+pub(crate) fn cut<F: DiskFile>(segment: &mut Segment, file: &F, from: Index) -> io::Result<()> {
+    assert!(segment.base_index() <= from && from <= segment.up_to, "entry {from} is not in this segment");
+    if from == segment.up_to {
+        return Ok(());
+    }
+    let mut index = segment.index.clone();
+    let point = index.cut(from);
+    let mut at = point.map_or(SEGMENT_HEADER_BYTES, |point| point.at);
+    let mut next_offset = point.map_or(segment.header.base_offset, |point| point.offset);
+    let mut next_index = point.map_or(segment.base_index(), |point| point.index);
+    let mut reader = Reader::new(file, segment.end);
+    while next_index < from {
+        let head = reader.bytes(at, entry::HEADER_BYTES as u64)?.unwrap_or(&[]);
+        let header = EntryHeader::decode(head).map_err(io::Error::other)?;
+        let payload_at = at + entry::HEADER_BYTES as u64;
+        let payload = reader.bytes(payload_at, u64::from(header.payload_bytes))?.unwrap_or(&[]);
+        if header.id.index != next_index || header.base_offset != next_offset {
+            let found = Damage::Index { expected: next_index, found: header.id.index };
+            return Err(io::Error::other(found));
+        }
+        index.note(&header, at, batch_time_max(header.kind, [payload, &[]]));
+        at += header.entry_bytes();
+        next_offset = header.next_offset();
+        next_index = next_index.next();
+    }
+    segment.index = index;
+    segment.up_to = from;
+    segment.end = at;
+    segment.next_offset = next_offset;
+    Ok(())
+}
+
+/// Reads a file through a buffer, by `read` and not by map, so that an unreadable sector is an error.
+pub(crate) struct Reader<'a, F> {
+    file: &'a F,
+    len: u64,
+    buffer: Vec<u8>,
+    buffer_at: u64,
+}
+
+/// One read call; entries may need more.
+pub(super) const READ_BYTES: u64 = 256 << 10;
+
+impl<'a, F: DiskFile> Reader<'a, F> {
+    pub(crate) fn new(file: &'a F, len: u64) -> Self {
+        Self { file, len, buffer: Vec::new(), buffer_at: 0 }
+    }
+
+    /// `count` bytes from `at` on; `None` if the file ends before.
+    pub(crate) fn bytes(&mut self, at: u64, count: u64) -> io::Result<Option<&[u8]>> {
+        if at.checked_add(count).is_none_or(|up_to| up_to > self.len) {
+            return Ok(None);
+        }
+        let buffered = at >= self.buffer_at && at + count <= self.buffer_at + self.buffer.len() as u64;
+        if !buffered {
+            let want = count.max(READ_BYTES).min(self.len - at);
+            self.buffer.resize(usize::try_from(want).map_err(io::Error::other)?, 0);
+            self.buffer_at = at;
+            self.file.read_at(&mut self.buffer, at)?;
+        }
+        let start = usize::try_from(at - self.buffer_at).map_err(io::Error::other)?;
+        let count = usize::try_from(count).map_err(io::Error::other)?;
+        Ok(Some(&self.buffer[start..start + count]))
+    }
+}
