@@ -99,7 +99,6 @@ impl Raft {
         // it from ever asking. Until then others elect without it.
         self.election = None;
         self.announce(outputs);
-        self.save_hard_state(outputs);
     }
 
     /// Term and vote, as they are now, are durable.
@@ -227,7 +226,6 @@ impl Raft {
             // 1. we tell A that we voted for it in term 5; 2. we crash, and the vote was not durable;
             // 3. restarted we vote for B in term 5: A and B both lead it.
             self.arm_election(now);
-            self.save_hard_state(outputs);
         }
     }
 
@@ -319,9 +317,7 @@ impl Raft {
     ) {
         assert!(term >= self.hard_state.term, "back to term {term}");
         assert!(leader != Some(self.config.node), "following itself");
-        if matches!(self.state, State::Leader(_)) {
-            self.step_down(now, outputs);
-        }
+        let led = matches!(self.state, State::Leader(_)).then_some(self.hard_state.term);
         if term > self.hard_state.term {
             self.hard_state = HardState { term, voted_for: None };
             self.grant = Grant::None;
@@ -333,8 +329,11 @@ impl Raft {
             self.term_leader = leader;
         }
         self.arm_election(now);
+        // The step ends with an order to save the term, together with the vote if one is given in it.
         self.announce(outputs);
-        self.save_hard_state(outputs);
+        if let Some(term) = led {
+            self.tell_stepped_down(term, outputs);
+        }
     }
 
     /// Believes in no leader any more and waits for one.

@@ -125,9 +125,8 @@ impl Raft {
         }
         match self.log.id_at(previous.index) {
             Some(ours) if ours == previous => Agreement::Holds,
-            None => Agreement::Fails { hint: self.log.last() },
             Some(_) if previous.index <= self.commit => Agreement::Impossible,
-            Some(_) => {
+            Some(_) | None => {
                 // Nothing at or after `previous` agrees; nor does anything before it of a later term than its.
                 let below = Index(previous.index.get() - 1);
                 let floor = self.log.floor(below, previous.term).unwrap_or(start);

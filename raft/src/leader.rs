@@ -254,14 +254,18 @@ impl Raft {
         self.append_own(now, entry_bytes, membership, outputs);
     }
 
-    /// Leads no more, in the same term, and says so: the followers have no timer.
+    /// Leads no more, in the same term.
     pub(crate) fn step_down(&mut self, now: Monotonic, outputs: &mut Vec<Output>) {
         assert!(matches!(self.state, State::Leader(_)), "only a leader steps down");
         self.state = State::Follower(Following::new(self.commit));
         self.leader = None;
         self.arm_election(now);
         self.announce(outputs);
-        let term = self.hard_state.term;
+        self.tell_stepped_down(self.hard_state.term, outputs);
+    }
+
+    /// The followers of an idle leader have no timer: they must hear that it leads no more.
+    pub(crate) fn tell_stepped_down(&self, term: Term, outputs: &mut Vec<Output>) {
         for to in self.others() {
             outputs.push(Output::Send { to, message: Message::SteppedDown { term } });
         }
@@ -318,9 +322,11 @@ impl Raft {
             return;
         }
         let State::Leader(leading) = &mut self.state else {
-            // Only this replica can have led this term, and it does not any more: it said so, and was not heard.
-            let message = Message::SteppedDown { term };
-            outputs.push(Output::Send { to: from, message });
+            // An acknowledgement goes to the leader of its term, which was this replica and is not any more: it said
+            // so, and was not heard. (A rejection may answer an append of an older term, and says nothing.)
+            if matches!(result, AppendResult::Matched { .. }) {
+                outputs.push(Output::Send { to: from, message: Message::SteppedDown { term } });
+            }
             return;
         };
         let Some(progress) = leading.progress_mut(from) else { return };

@@ -14,6 +14,7 @@
 //! `election`, `leader` with `progress` and `quorum`, `follower`, `transfer`, `log` with `term_map`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
 
 extern crate alloc;
 

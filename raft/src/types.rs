@@ -301,8 +301,8 @@ pub enum AppendResult {
     Rejected {
         /// The `previous` that was refused, to tell a late reply from a fresh one.
         previous: Index,
-        /// Where to try next: the follower's log agrees with no entry after this one (the conflicting term's
-        /// predecessor, or the follower's last entry).
+        /// Where to try next: the follower's log agrees with no entry after this one (its last entry before
+        /// `previous` whose term is not later than that of `previous`).
         hint: EntryId,
     },
 }

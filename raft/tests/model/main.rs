@@ -2,6 +2,7 @@
 //!
 //! `RAFT_MODEL_SEEDS=10000 cargo test -p raftline-raft --test model` runs longer; `RAFT_MODEL_SEED=7` runs one seed and
 //! prints what happens.
+#![allow(clippy::unwrap_used, reason = "a test may panic where it will")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -14,7 +15,7 @@ use faults::Faults;
 use world::World;
 
 /// Seeds of a plain `cargo test`.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 600;
 
 /// Virtual time with faults, and then without.
 const FAULTY_US: u64 = 12_000_000;
