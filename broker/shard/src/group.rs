@@ -141,9 +141,14 @@ impl Group {
 
     /// The log is open and replayed: the group takes part from here on.
     pub fn opened<P>(&mut self, found: OpenedGroup, turn: &mut Turn<'_, P>) {
-        let Stage::Opening(replayed) = &mut self.stage else {
-            self.alarm(ShardAlarm::Unexpected("a group was opened twice"), turn);
-            return;
+        let replayed = match &mut self.stage {
+            Stage::Opening(replayed) => replayed,
+            // Quarantined by what the replay showed.
+            Stage::Closed(_) => return,
+            Stage::Open(_) => {
+                self.alarm(ShardAlarm::Unexpected("a group was opened twice"), turn);
+                return;
+            }
         };
         let memberships = core::mem::take(&mut replayed.memberships);
         let expected = replayed.last.unwrap_or(found.start.previous);
@@ -153,6 +158,11 @@ impl Group {
         }
         if replayed.last.is_none() {
             self.tail.begin(found.start);
+        } else if (self.tail.start().previous.index, self.tail.start().offset)
+            != (found.start.previous.index, found.start.offset)
+        {
+            self.quarantine("the replay does not begin where the log does", turn);
+            return;
         }
         self.tail.trimmed(found.start);
         // The hint may be ahead of a log whose end was lost; never behind what is applied already.

@@ -9,7 +9,10 @@
 //! 3. carry out the effects in order; feed answers that are there at once (`Replicated`, `Opened`, …) into the next turn;
 //! 4. issue one sync for all that was written; feed `LogDurable` and `HardStateDurable` when it is done.
 //!
-//! In reading order: [`types`] (events, effects), [`config`], then the rest.
+//! In reading order: [`types`] (events, effects), [`config`], [`shard`] (who gets which event), `group` (one group's
+//! stages) with `carry` (the engine's outputs as effects) and `requests` (what clients ask), `tail` (the log's end),
+//! `partition` with `produce`, `producers`, `fetch`, `parking` and `retention`, [`coordinator`] with [`image`] and
+//! `reconcile`, `liveness`, `drain`, `timers`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
 
