@@ -57,7 +57,7 @@ impl Summary {
         mine.starts += theirs.starts;
         mine.served += theirs.served;
         mine.messages += theirs.messages;
-        mine.closed_by_full_disk += theirs.closed_by_full_disk;
+        mine.closed_by_disk += theirs.closed_by_disk;
     }
 
     /// Seeds taken in.
@@ -108,14 +108,14 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "{} acks, {} records served, {} elections, {} faults, {} starts, {} messages, {} logs closed by a full disk",
+            "{} acks, {} records served, {} elections, {} faults, {} starts, {} messages, {} logs closed by a bad disk",
             counts.acks,
             counts.served,
             counts.elections,
             counts.faults,
             counts.starts,
             counts.messages,
-            counts.closed_by_full_disk
+            counts.closed_by_disk
         )?;
         writeln!(
             formatter,

@@ -37,6 +37,10 @@ pub struct Node {
     pub slow_until: Monotonic,
     /// The disk was full in this life or an earlier one.
     pub had_full_disk: bool,
+    /// The disk is full now.
+    pub is_full: bool,
+    /// A sync is going to fail, or just did.
+    pub sync_fails: bool,
     /// The process dies after so many more effects, if set, and how.
     pub dies_after: Option<(usize, Death)>,
 }
@@ -108,6 +112,8 @@ impl Node {
             paused_until: Monotonic::ZERO,
             slow_until: Monotonic::ZERO,
             had_full_disk: false,
+            is_full: false,
+            sync_fails: false,
             dies_after: None,
         }
     }
@@ -212,5 +218,5 @@ fn make_dirs(disk: &SimDisk, dir: &Path) -> std::io::Result<()> {
     disk.sync_dir(dir)
 }
 
-/// 2024-01-01, so that timestamps look like some.
-const WALL_START: i64 = 1_704_067_200_000;
+/// 2024-01-01: what a right wall clock shows at the virtual start.
+pub const WALL_START: i64 = 1_704_067_200_000;

@@ -100,7 +100,7 @@ pub struct Load {
     /// Consumers for each partition.
     pub consumers: u32,
     /// Batches that a producer has in flight.
-    pub window: usize,
+    pub window: u64,
     /// Most records in a batch.
     pub records_max: u32,
     /// Longest value of a record.
@@ -128,7 +128,7 @@ impl Plan {
         };
         plan.shards = if chance.hit(Odds::percent(25)) { 2 } else { 1 };
         plan.topics = (0..chance.between(1, 2)).map(|_| if chance.coin() { 1 } else { 2 }).collect();
-        plan.load.window = chance.index_through(4) + 1;
+        plan.load.window = chance.between(1, 5);
         plan.load.plain = u32::from(chance.coin());
         plan.draw_network(&mut chance);
         plan.draw_faults(&mut chance);

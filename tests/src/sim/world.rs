@@ -91,8 +91,8 @@ pub struct Counts {
     pub served: u64,
     /// Messages between nodes, signs of life left out.
     pub messages: u64,
-    /// Logs that a full disk closed.
-    pub closed_by_full_disk: u64,
+    /// Logs closed by a full disk or a failed sync.
+    pub closed_by_disk: u64,
 }
 
 /// Something that is going to happen.
@@ -193,6 +193,7 @@ impl World {
             Step::Response { client, tag, reply } => self.response(client, tag, reply.map(|reply| *reply)),
             Step::Client { client, at } => self.wake_client(client, at),
             Step::Fault(fault) => self.fault(fault),
+            Step::Mend(_) if self.calm => {}
             Step::Mend(pairs) => self.mend(&pairs),
             Step::Roomy(node) => self.roomy(node),
             Step::Start(node) => self.start(node),
@@ -228,6 +229,16 @@ impl World {
                 for (shard, effects) in effects.into_iter().enumerate() {
                     self.perform(life, shard, effects);
                 }
+            }
+            // It says so and stops, as it has to; somebody starts it again.
+            Err(reason) if self.nodes.get(&id).is_some_and(|node| node.is_full || node.sync_fails) => {
+                self.trace(Place::on(id), "no start", u64::from(start), || reason);
+                self.with_node(id, |node| {
+                    node.sync_fails = false;
+                    node.disk = node.disk.kill();
+                });
+                let at = now + self.spell();
+                self.heap.push(at, Step::Start(id));
             }
             Err(reason) => {
                 let life = Life { node: id, start: start - 1 };

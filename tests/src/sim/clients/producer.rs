@@ -15,6 +15,7 @@ use raftline_shard::types::{
 };
 
 use super::{Around, Ask, Call, Wishes};
+use crate::sim::node::WALL_START;
 
 /// How a producer works.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ pub struct Habits {
     /// What it asks for.
     pub durability: Durability,
     /// Batches in flight.
-    pub window: usize,
+    pub window: u64,
     /// Most records in a batch.
     pub records_max: u32,
     /// Longest value.
@@ -54,9 +55,11 @@ pub struct Producer {
     next_sequence: u32,
     next_batch_at: Monotonic,
     retry_at: Monotonic,
-    made_when_calm: u64,
     acked: u64,
-    acked_when_calm: u64,
+    /// The first batch made after the faults.
+    first_when_calm: Option<u64>,
+    /// One of those was acknowledged.
+    acked_when_calm: bool,
 }
 
 #[derive(Debug)]
@@ -89,9 +92,9 @@ impl Producer {
             next_sequence: 0,
             next_batch_at: now,
             retry_at: now,
-            made_when_calm: 0,
             acked: 0,
-            acked_when_calm: 0,
+            first_when_calm: None,
+            acked_when_calm: false,
         }
     }
 
@@ -104,18 +107,18 @@ impl Producer {
     /// After the faults: whether everything is acknowledged, with something new among it.
     #[must_use]
     pub fn is_satisfied(&self) -> bool {
-        self.batches.is_empty() && self.acked_when_calm > 0
+        self.batches.is_empty() && self.acked_when_calm
     }
 
     /// For the report of a run that does not come to rest.
     #[must_use]
     pub fn describe(&self) -> String {
         format!(
-            "producer {} of group {}: {} unacknowledged, id {:?}, {} acknowledged since the faults ended",
+            "producer {} of group {}: {} unacknowledged, {}, something new acknowledged since the faults ended: {}",
             self.habits.name,
             self.habits.group,
             self.batches.len(),
-            self.id,
+            if self.habits.idempotent { format!("id {:?}", self.id) } else { "not idempotent".to_owned() },
             self.acked_when_calm
         )
     }
@@ -156,7 +159,7 @@ impl Producer {
         let Some(attempt) = self.calls.remove(&tag) else { return };
         match reply {
             Some(OutReply::Shard(Reply::Produced(Ok(_)))) => {
-                self.acknowledged(attempt.number, around);
+                self.acknowledged(attempt.number);
                 wishes.wake_at(around.now + STEP);
             }
             Some(OutReply::Shard(Reply::Produced(Err(error)))) => self.refused(attempt, &error, around, wishes),
@@ -199,12 +202,16 @@ impl Producer {
     fn make_batches(&mut self, around: &mut Around<'_>) {
         // The first batch goes alone: a broker that has never heard of a producer takes any sequence for its first.
         let window = if self.acked == 0 { 1 } else { self.habits.window };
-        let enough = around.calm && self.made_when_calm >= 2;
-        if self.batches.len() < window && self.next_batch_at <= around.now && !enough {
+        let enough = around.calm && self.acked_when_calm;
+        // Counted from the oldest, holes included: brokers remember a producer's last five batches, and no more.
+        let span = self.batches.front().map_or(0, |oldest| self.next_number - oldest.number);
+        if span < window && self.next_batch_at <= around.now && !enough {
             let bytes = self.build(around);
             self.batches.push_back(Batch { number: self.next_number, bytes, sent: None });
+            if around.calm {
+                self.first_when_calm.get_or_insert(self.next_number);
+            }
             self.next_number += 1;
-            self.made_when_calm += u64::from(around.calm);
             self.next_batch_at = around.now + around.chance.around(self.habits.pause);
         } else if self.next_batch_at <= around.now {
             self.next_batch_at = around.now + around.chance.around(self.habits.pause);
@@ -218,7 +225,8 @@ impl Producer {
             builder.set_producer(ProducerBatch { id, epoch: 0, base_sequence: self.next_sequence });
             self.next_sequence += count;
         }
-        let timestamp = Timestamp(i64::try_from(around.now.0 / 1000).expect("virtual time is short"));
+        let millis = i64::try_from(around.now.0 / 1000).expect("virtual time is short");
+        let timestamp = Timestamp(WALL_START + millis);
         for record in 0..count {
             let mut value = format!("{}/{}/{record} ", self.habits.name, self.next_number).into_bytes();
             let filler = around.chance.index_through(self.habits.value_bytes_max);
@@ -257,12 +265,12 @@ impl Producer {
         self.next_tag
     }
 
-    fn acknowledged(&mut self, number: u64, around: &Around<'_>) {
+    fn acknowledged(&mut self, number: u64) {
         let before = self.batches.len();
         self.batches.retain(|batch| batch.number != number);
         if self.batches.len() < before {
             self.acked += 1;
-            self.acked_when_calm += u64::from(around.calm);
+            self.acked_when_calm |= self.first_when_calm.is_some_and(|first| number >= first);
         }
     }
 

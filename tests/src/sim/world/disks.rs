@@ -30,11 +30,15 @@ pub struct DurableLogs {
 
 #[derive(Default)]
 struct DurableNode {
-    /// Counts changes of the durable state.
-    version: u64,
-    logs: BTreeMap<GroupId, (u64, DurableLog)>,
-    hard_states: BTreeMap<GroupId, (u64, HardState)>,
+    /// Crashes of the disk so far.
+    crashes: u64,
+    /// Each with the version of the disk that it was read from.
+    logs: BTreeMap<GroupId, (Version, DurableLog)>,
+    hard_states: BTreeMap<GroupId, (Version, HardState)>,
 }
+
+/// What is durable changes only by syncs and crashes: their counts.
+type Version = (u64, u64);
 
 /// One group's log on stable storage.
 #[derive(Default)]
@@ -51,23 +55,19 @@ struct Segment {
 }
 
 impl DurableLogs {
-    /// The node's durable state may have changed.
-    pub fn changed(&mut self, node: NodeId) {
-        self.nodes.entry(node).or_default().version += 1;
-    }
-
     /// The node's disk is another one now.
     pub fn forget(&mut self, node: NodeId) {
         let known = self.nodes.entry(node).or_default();
-        known.version += 1;
+        known.crashes += 1;
         known.logs.clear();
+        known.hard_states.clear();
     }
 
     /// A group's log on a node's stable storage.
     pub fn log(&mut self, node: &Node, group: GroupId) -> &DurableLog {
         let known = self.nodes.entry(node.id).or_default();
-        let version = known.version;
-        let (seen, log) = known.logs.entry(group).or_insert_with(|| (u64::MAX, DurableLog::default()));
+        let version = known.version(node);
+        let (seen, log) = known.logs.entry(group).or_insert_with(|| (NEVER, DurableLog::default()));
         if *seen != version {
             *seen = version;
             log.refresh(&node.disk.durable(), &group_dir(group));
@@ -76,28 +76,43 @@ impl DurableLogs {
     }
 
     /// What a node's stable storage holds of a group.
-    pub fn on_disk(&mut self, node: &Node, group: GroupId, shards: u32) -> OnDisk {
+    ///
+    /// # Errors
+    /// If a process started after a power cut now could not read its state: in words.
+    pub fn on_disk(&mut self, node: &Node, group: GroupId, shards: u32) -> Result<OnDisk, String> {
         let last = self.log(node, group).last();
         let known = self.nodes.entry(node.id).or_default();
-        let version = known.version;
-        let (seen, hard_state) = known.hard_states.entry(group).or_insert((u64::MAX, HardState::default()));
+        let version = known.version(node);
+        let (seen, hard_state) = known.hard_states.entry(group).or_insert((NEVER, HardState::default()));
         if *seen != version {
             *seen = version;
-            *hard_state = read_hard_state(&node.disk, group, shards);
+            *hard_state = read_hard_state(&node.disk, group, shards)?;
         }
-        OnDisk { hard_state: *hard_state, last }
+        Ok(OnDisk { hard_state: *hard_state, last })
     }
 }
+
+impl DurableNode {
+    fn version(&self, node: &Node) -> Version {
+        let counters = node.disk.counters();
+        (self.crashes, counters.file_syncs + counters.dir_syncs)
+    }
+}
+
+/// No disk's version.
+const NEVER: Version = (u64::MAX, u64::MAX);
 
 fn group_dir(group: GroupId) -> PathBuf {
     Node::data_dir().join("groups").join(group.to_string())
 }
 
 /// The hard state that a process started after a power cut would find.
-fn read_hard_state(disk: &SimDisk, group: GroupId, shards: u32) -> HardState {
+fn read_hard_state(disk: &SimDisk, group: GroupId, shards: u32) -> Result<HardState, String> {
     let shard = u32::try_from(group.0 % u64::from(shards)).expect("few shards");
     let dir = Node::data_dir().join(format!("shard-{shard}"));
-    StateFile::open(disk.durable(), &dir, shard).map_or_else(|_| HardState::default(), |state| state.get(group).hard_state)
+    let states = StateFile::inspect(&disk.durable(), &dir, shard)
+        .map_err(|error| format!("a power cut now would leave {error}"))?;
+    Ok(states.get(&group).copied().unwrap_or_default().hard_state)
 }
 
 impl DurableLog {
@@ -215,6 +230,7 @@ impl World {
         self.with_node(id, |node| {
             node.disk.set_capacity(Some(node.disk.used_bytes() + room));
             node.had_full_disk = true;
+            node.is_full = true;
         });
         self.mark(Mark::DiskWasFull);
         let end = self.heap.now() + self.spell() * 2;
@@ -227,15 +243,17 @@ impl World {
     }
 
     pub(super) fn make_room(&mut self, id: NodeId) {
-        self.with_node(id, |node| node.disk.set_capacity(None));
-    }
-
-    pub(super) fn had_full_disk(&self, id: NodeId) -> bool {
-        self.nodes.get(&id).is_some_and(|node| node.had_full_disk)
+        self.with_node(id, |node| {
+            node.disk.set_capacity(None);
+            node.is_full = false;
+        });
     }
 
     pub(super) fn fail_next_sync(&mut self, id: NodeId) {
-        self.with_node(id, |node| node.disk.fail_next_sync());
+        self.with_node(id, |node| {
+            node.disk.fail_next_sync();
+            node.sync_fails = true;
+        });
     }
 
     /// The index of the last entry on a node's stable storage, for directed scenarios.

@@ -165,11 +165,13 @@ impl World {
         }
     }
 
-    /// A group's storage gave up. Only a full disk excuses that; the operator restarts the broker when there is room.
+    /// A group's storage gave up. Only a full disk or a failing sync excuses that; then the operator restarts the
+    /// broker.
     pub(super) fn group_failed(&mut self, life: Life, group: GroupId, reason: &str) {
         self.trace(Place::at(life.node, group), "closed", 0, || reason.to_owned());
-        if self.had_full_disk(life.node) {
-            self.counts.closed_by_full_disk += 1;
+        let excused = |node: &crate::sim::node::Node| node.had_full_disk || node.sync_fails;
+        if self.nodes.get(&life.node).is_some_and(excused) {
+            self.counts.closed_by_disk += 1;
             self.with_node(life.node, |node| node.dies_after = Some((0, Death::Kill)));
         } else {
             self.judge.fact(&Fact::Failed { life, group, reason });

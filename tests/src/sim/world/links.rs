@@ -55,8 +55,10 @@ impl World {
             | Message::AppendReply { result: AppendResult::Matched { .. }, .. } => {
                 let Some(node) = self.nodes.get(&life.node) else { return };
                 let shards = self.plan.shards;
-                let disk = self.durable.on_disk(node, group, shards);
-                self.judge.fact(&Fact::Spoke { life, group, to, message, disk: &disk });
+                match self.durable.on_disk(node, group, shards) {
+                    Ok(disk) => self.judge.fact(&Fact::Spoke { life, group, to, message, disk: &disk }),
+                    Err(reason) => self.judge.fact(&Fact::Failed { life, group, reason: &reason }),
+                }
             }
             Message::VoteReply { granted: false, .. } => self.mark(Mark::VoteRefused),
             Message::PreVoteReply { granted: false, leader: Some(_), .. } => self.mark(Mark::PreVoteRefused),

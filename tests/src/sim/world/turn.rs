@@ -161,6 +161,7 @@ impl World {
             Out::SyncFailed(reason) => {
                 self.trace(Place::on(id), "sync failed", 0, || reason);
                 self.mark(Mark::SyncFailed);
+                self.with_node(id, |node| node.sync_fails = false);
                 self.die(id, crate::sim::node::Death::Kill);
             }
             Out::Deleted | Out::Drained => {}
@@ -224,7 +225,6 @@ impl World {
         let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
         let Some(round) = unit.round.as_ref().filter(|_| unit.rounds == number) else { return };
         let result = round.parts[part].run();
-        self.durable.changed(life.node);
         match (counts, result) {
             (Last::No, Ok(())) => {}
             (Last::No, Err(error)) | (Last::Yes, Err(error)) => self.part_done(life, shard, number, Err(error)),
