@@ -189,8 +189,9 @@ mod tests {
         back.sort_unstable();
         assert_eq!(back, [(0, 1, true), (1, 5, true), (2, 20, true)]);
         assert!(pool.lanes() <= 3);
+        let round = rounds(&disk, 7, 4);
         disk.fail_next_sync();
-        pool.submit(7, rounds(&disk, 7, 4));
+        pool.submit(7, round);
         assert_eq!(receiver.recv().unwrap(), (7, 4, false));
         pool.stop();
         assert!(receiver.recv().is_err(), "the lanes have ended");
