@@ -250,7 +250,9 @@ impl Raft {
             }
             return;
         }
-        if let (State::Candidate(ballot), true) = (&mut self.state, granted && term == self.hard_state.term) {
+        // Before the term is durable nobody was asked: whoever answers nevertheless is not believed.
+        let counts = granted && term == self.hard_state.term && self.is_saved();
+        if let (State::Candidate(ballot), true) = (&mut self.state, counts) {
             ballot.add(from);
             self.count_votes(now, outputs);
         }

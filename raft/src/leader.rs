@@ -1,177 +1,15 @@
 //! Leading: proposals, replication, commit, and giving it up (Raft §5.3, §5.4.2; thesis §6.2 "check-quorum").
 
-use crate::config::Config;
 use crate::follower::Following;
-use crate::limits;
-use crate::log::LogView;
-use crate::progress::{Carry, Notice, Phase, Progress, Sent};
+use crate::leading::{Leading, Quorum};
+use crate::progress::{Carry, Phase, Sent};
 use crate::quorum;
 use crate::raft::{Raft, State};
-use crate::transfer::HandOver;
 use crate::types::{AckWanted, Alarm, AppendResult, Entry, Message, Output, ProposeError, ReplicateOutcome};
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use raftline_proto::entry::HEADER_BYTES;
 use raftline_proto::ids::{EntryId, Index, Membership, NodeId, Term};
 use raftline_proto::time::Monotonic;
-
-/// What a leader knows, in its term.
-#[derive(Debug)]
-pub(crate) struct Leading {
-    /// The other replicas, sorted by node.
-    peers: Vec<Progress>,
-    /// Sizes of the entries `[uncommitted_from, last]`, proposed in this term.
-    uncommitted: VecDeque<u64>,
-    uncommitted_from: Index,
-    uncommitted_bytes: u64,
-    /// A majority holds entries through here at least in memory.
-    received: Index,
-    /// A hand-over under way.
-    pub(crate) hand_over: Option<HandOver>,
-    /// By when the live voters must be a majority, if they are not yet: it was elected by nodes that are not known to
-    /// be up here.
-    quorum_by: Option<Monotonic>,
-}
-
-/// Whether the live voters are a majority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Quorum {
-    /// They are, or there is still time.
-    Held,
-    /// They are not.
-    Lost,
-}
-
-impl Leading {
-    /// What is known of all peers.
-    pub(crate) fn peers(&self) -> &[Progress] {
-        &self.peers
-    }
-
-    /// What is known of one peer.
-    pub(crate) fn progress(&self, node: NodeId) -> Option<&Progress> {
-        self.peers.iter().find(|progress| progress.node == node)
-    }
-
-    fn progress_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
-        self.peers.iter_mut().find(|progress| progress.node == node)
-    }
-
-    /// Follows a change of the membership: new peers are probed from the log's end.
-    pub(crate) fn adopt(&mut self, membership: &Membership, own: NodeId, log: &LogView, up: &[NodeId]) {
-        self.peers.retain(|progress| membership.contains(progress.node));
-        for node in membership.all().filter(|node| *node != own) {
-            if self.progress(node).is_none() {
-                let alive = up.binary_search(&node).is_ok();
-                self.peers.push(Progress::new(node, alive, log.last().index.next()));
-            }
-        }
-        self.peers.sort_unstable_by_key(|progress| progress.node);
-    }
-
-    /// The earliest time at which something is to be done.
-    pub(crate) fn deadline(&self) -> Option<Monotonic> {
-        let peers = self.peers.iter().filter_map(Progress::deadline);
-        let hand_over = self.hand_over.map(|hand_over| hand_over.deadline);
-        peers.chain(hand_over).chain(self.quorum_by).min()
-    }
-
-    /// Somebody doubts that we lead: everyone is to hear from us, and first of all the doubter, be its node up or not.
-    pub(crate) fn show_itself(&mut self, doubter: NodeId) {
-        for progress in &mut self.peers {
-            if progress.alive || progress.node == doubter {
-                progress.notice = Notice::Due;
-            }
-        }
-    }
-
-    /// A peer's node answers, or is another process now.
-    pub(crate) fn peer_up(&mut self, now: Monotonic, node: NodeId, start: Index, config: &Config) {
-        if let Some(progress) = self.progress_mut(node) {
-            progress.alive = true;
-            progress.reset(now, start, config);
-        }
-    }
-
-    /// A peer's node is down.
-    pub(crate) fn peer_down(
-        &mut self,
-        now: Monotonic,
-        node: NodeId,
-        membership: &Membership,
-        own: NodeId,
-        config: &Config,
-    ) -> Quorum {
-        if let Some(progress) = self.progress_mut(node) {
-            progress.pause();
-        }
-        if self.hand_over.is_some_and(|hand_over| hand_over.to == node) {
-            self.hand_over = None;
-        }
-        match self.quorum_by {
-            // It is being waited for anyway.
-            Some(_) => Quorum::Held,
-            None => self.count_alive(now, membership, own, config),
-        }
-    }
-
-    /// Waits for a live majority, or stops waiting.
-    pub(crate) fn check_quorum(
-        &mut self,
-        now: Monotonic,
-        membership: &Membership,
-        own: NodeId,
-        config: &Config,
-    ) {
-        match self.count_alive(now, membership, own, config) {
-            Quorum::Held => self.quorum_by = None,
-            Quorum::Lost => {
-                self.quorum_by.get_or_insert(now + config.election_timeout_max);
-            }
-        }
-    }
-
-    /// Whether a majority of voters has a live node and answers what it is asked.
-    fn count_alive(&self, now: Monotonic, membership: &Membership, own: NodeId, config: &Config) -> Quorum {
-        let silence = config.election_timeout_max * limits::SILENCE_TIMEOUTS;
-        let answers = |progress: &Progress| progress.alive && !progress.is_silent(now, silence);
-        let held = quorum::is_majority(membership, |voter| {
-            voter == own || self.progress(voter).is_some_and(answers)
-        });
-        if held { Quorum::Held } else { Quorum::Lost }
-    }
-
-    /// The log begins later now: what comes before cannot be sent any more.
-    pub(crate) fn trimmed(&mut self, start: Index, now: Monotonic, config: &Config) {
-        for progress in &mut self.peers {
-            if progress.next <= start {
-                progress.probe(start.next(), Phase::Probe { carry: Carry::Nothing, sent: Sent::No });
-                progress.rearm(true, Index::ZERO, Index::ZERO, now, config);
-            }
-        }
-    }
-
-    fn note_proposed(&mut self, entry_bytes: u64) {
-        self.uncommitted.push_back(entry_bytes);
-        self.uncommitted_bytes += entry_bytes;
-    }
-
-    fn note_committed(&mut self, through: Index) {
-        while self.uncommitted_from <= through {
-            let Some(bytes) = self.uncommitted.pop_front() else { break };
-            self.uncommitted_bytes -= bytes;
-            self.uncommitted_from += 1;
-        }
-    }
-
-    fn has_room(&self, entry_bytes: u64, config: &Config) -> bool {
-        let alone = self.uncommitted.is_empty();
-        let bytes = self.uncommitted_bytes.saturating_add(entry_bytes);
-        alone
-            || (bytes <= config.uncommitted_bytes_max
-                && self.uncommitted.len() < config.uncommitted_entries_max)
-    }
-}
 
 impl Raft {
     /// Appends an entry as the leader; [`Output::Append`] names it. It leaves with the next [`Self::flush`].
@@ -227,19 +65,10 @@ impl Raft {
         assert!(matches!(self.state, State::Candidate(_)), "only a candidate wins");
         assert!(self.is_saved(), "a candidate wins after its own vote is durable");
         let own = self.config.node;
-        let first = self.log.last().index.next();
-        let mut leading = Leading {
-            peers: Vec::new(),
-            uncommitted: VecDeque::new(),
-            uncommitted_from: first,
-            uncommitted_bytes: 0,
-            received: self.commit,
-            hand_over: None,
-            quorum_by: None,
-        };
+        let mut leading = Leading::new(self.log.last().index.next(), self.commit);
         let up = self.others().into_iter().filter(|node| self.is_up(*node)).collect::<Vec<_>>();
         leading.adopt(self.log.membership(), own, &self.log, &up);
-        leading.check_quorum(now, self.log.membership(), own, &self.config);
+        leading.check_quorum(now, self.log.membership(), &self.config);
         self.state = State::Leader(leading);
         self.leader = Some(own);
         self.term_leader = Some(own);
@@ -282,21 +111,9 @@ impl Raft {
     /// Time has passed.
     pub(crate) fn tick_leader(&mut self, now: Monotonic, outputs: &mut Vec<Output>) {
         let start = self.log.start().previous.index;
-        let own = self.config.node;
         let State::Leader(leading) = &mut self.state else { return };
-        for progress in &mut leading.peers {
-            progress.due(now, start, &self.config);
-        }
-        if leading.hand_over.is_some_and(|hand_over| hand_over.deadline <= now) {
-            // It did not take over: this replica goes on leading.
-            leading.hand_over = None;
-        }
-        let membership = self.log.membership();
-        let lost = match leading.quorum_by {
-            Some(by) if now < by => false,
-            Some(_) | None => leading.count_alive(now, membership, own, &self.config) == Quorum::Lost,
-        };
-        if lost {
+        let quorum = leading.tick(now, start, self.log.membership(), &self.config);
+        if quorum == Quorum::Lost {
             self.step_down(now, outputs);
         }
     }
@@ -414,33 +231,6 @@ impl Raft {
         }
     }
 
-    /// A majority holds entries through here at least in memory, as a leader knows; elsewhere the commit index.
-    #[must_use]
-    pub fn received(&self) -> Index {
-        match &self.state {
-            State::Leader(leading) => leading.received.max(self.commit),
-            State::Follower(_) | State::PreCandidate(_) | State::Candidate(_) => self.commit,
-        }
-    }
-
-    /// What a leader knows of its peers, sorted by node; empty elsewhere.
-    pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
-        let peers = match &self.state {
-            State::Leader(leading) => leading.peers(),
-            State::Follower(_) | State::PreCandidate(_) | State::Candidate(_) => &[],
-        };
-        peers.iter().map(|progress| PeerView {
-            node: progress.node,
-            alive: progress.alive,
-            matched: progress.matched,
-            received: progress.received,
-            next: progress.next,
-            commit: progress.commit,
-            in_flight_bytes: progress.in_flight_bytes(),
-            streaming: progress.phase == Phase::Stream,
-        })
-    }
-
     /// An order was carried out.
     pub(crate) fn on_replicated(
         &mut self,
@@ -491,35 +281,4 @@ impl Raft {
             });
         }
     }
-}
-
-impl Leading {
-    fn matched(&self, node: NodeId) -> Index {
-        self.progress(node).map_or(Index::ZERO, |progress| progress.matched)
-    }
-
-    fn received(&self, node: NodeId) -> Index {
-        self.progress(node).map_or(Index::ZERO, |progress| progress.received)
-    }
-}
-
-/// What a leader knows of one peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerView {
-    /// Which peer.
-    pub node: NodeId,
-    /// Whether its node answers.
-    pub alive: bool,
-    /// Known durable there through this entry.
-    pub matched: Index,
-    /// Known to be held there at least in memory.
-    pub received: Index,
-    /// The next entry to send.
-    pub next: Index,
-    /// The commit index that it last told.
-    pub commit: Index,
-    /// Bytes sent and not acknowledged.
-    pub in_flight_bytes: u64,
-    /// Whether entries are sent ahead of acknowledgements; if not, where its log agrees is being found out.
-    pub streaming: bool,
 }

@@ -11,7 +11,8 @@
 //! [`Input::LogDurable`] or [`Input::HardStateDurable`] has come.
 //!
 //! In reading order: [`types`] (inputs, outputs, messages), [`config`], `raft` (state, the way in, the clock),
-//! `election`, `leader` with `progress` and `quorum`, `follower`, `transfer`, `log` with `term_map`, [`limits`].
+//! `election`, `leader` with `leading`, `progress` and `quorum`, `follower`, `transfer`, `log` with `term_map`,
+//! `views`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -26,13 +27,15 @@ mod chance;
 mod election;
 mod follower;
 mod leader;
+mod leading;
 mod log;
 mod progress;
 mod quorum;
 mod raft;
 mod term_map;
 mod transfer;
+mod views;
 
 pub use config::Config;
-pub use leader::PeerView;
 pub use raft::Raft;
+pub use views::PeerView;

@@ -6,11 +6,11 @@ use crate::chance::Chance;
 use crate::config::{Config, FirstCampaign};
 use crate::election::Ballot;
 use crate::follower::Following;
-use crate::leader::Leading;
+use crate::leading::{Leading, Quorum};
 use crate::log::LogView;
 use crate::types::{AckWanted, Input, LogStart, Message, Output, Recovered, Role};
 use alloc::vec::Vec;
-use raftline_proto::ids::{EntryId, HardState, Index, Membership, NodeId, Term};
+use raftline_proto::ids::{EntryId, HardState, Index, NodeId, Term};
 use raftline_proto::time::Monotonic;
 
 /// One replica of one group.
@@ -41,7 +41,7 @@ pub struct Raft {
     /// After a restart no vote is given before this: see `grants_from` in [`Raft::new`].
     pub(crate) grants_from: Monotonic,
     /// Nodes that answer, sorted.
-    up: Vec<NodeId>,
+    pub(crate) up: Vec<NodeId>,
     pub(crate) ack_wanted: AckWanted,
     /// The last `RoleChanged`.
     announced: (Role, Term, Option<NodeId>),
@@ -216,91 +216,6 @@ impl Raft {
         self.ack_wanted = ack;
     }
 
-    /// This replica's role.
-    #[must_use]
-    pub const fn role(&self) -> Role {
-        match self.state {
-            State::Follower(_) => Role::Follower,
-            State::PreCandidate(_) => Role::PreCandidate,
-            State::Candidate(_) => Role::Candidate,
-            State::Leader(_) => Role::Leader,
-        }
-    }
-
-    /// The current term.
-    #[must_use]
-    pub const fn term(&self) -> Term {
-        self.hard_state.term
-    }
-
-    /// The current term and vote, saved or on the way there.
-    #[must_use]
-    pub const fn hard_state(&self) -> HardState {
-        self.hard_state
-    }
-
-    /// Who leads, as far as is known here.
-    #[must_use]
-    pub const fn leader(&self) -> Option<NodeId> {
-        self.leader
-    }
-
-    /// Committed through here.
-    #[must_use]
-    pub const fn commit(&self) -> Index {
-        self.commit
-    }
-
-    /// The last entry here.
-    #[must_use]
-    pub fn last(&self) -> EntryId {
-        self.log.last()
-    }
-
-    /// On stable storage here through this entry.
-    #[must_use]
-    pub const fn durable(&self) -> Index {
-        self.log.durable()
-    }
-
-    /// Where the log starts.
-    #[must_use]
-    pub const fn start(&self) -> LogStart {
-        self.log.start()
-    }
-
-    /// The name of the entry at `index`, if the log has it (or begins right after it).
-    #[must_use]
-    pub fn id_at(&self, index: Index) -> Option<EntryId> {
-        self.log.id_at(index)
-    }
-
-    /// How many terms have entries in the log: what its names cost in memory.
-    #[must_use]
-    pub fn term_count(&self) -> usize {
-        self.log.term_count()
-    }
-
-    /// The membership in force.
-    #[must_use]
-    pub fn membership(&self) -> &Membership {
-        self.log.membership()
-    }
-
-    /// Whether nothing is under way: no timer, nothing withheld, nothing unsynced.
-    #[must_use]
-    pub fn idle(&self) -> bool {
-        self.deadline().is_none()
-            && self.saved == self.hard_state
-            && self.log.durable() == self.log.last().index
-    }
-
-    /// Whether the node answers, as last heard through [`Input::PeerUp`] and its like.
-    #[must_use]
-    pub fn is_up(&self, node: NodeId) -> bool {
-        self.up.binary_search(&node).is_ok()
-    }
-
     /// Every replica but this one.
     pub(crate) fn others(&self) -> Vec<NodeId> {
         self.membership().all().filter(|node| *node != self.config.node).collect()
@@ -446,7 +361,7 @@ impl Raft {
             State::Leader(leading) => {
                 let start = self.log.start().previous.index;
                 leading.peer_up(now, node, start, &self.config);
-                leading.check_quorum(now, self.log.membership(), self.config.node, &self.config);
+                leading.check_quorum(now, self.log.membership(), &self.config);
             }
             State::Follower(_) => {
                 // Its process may be a new one, which leads nothing: it has to show itself. If it does lead, it
@@ -469,9 +384,8 @@ impl Raft {
         }
         match &mut self.state {
             State::Leader(leading) => {
-                let verdict =
-                    leading.peer_down(now, node, self.log.membership(), self.config.node, &self.config);
-                if verdict == crate::leader::Quorum::Lost {
+                let verdict = leading.peer_down(now, node, self.log.membership(), &self.config);
+                if verdict == Quorum::Lost {
                     self.step_down(now, outputs);
                 }
             }

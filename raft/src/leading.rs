@@ -1,0 +1,211 @@
+//! What a leader keeps in mind, in its term.
+
+use crate::config::Config;
+use crate::limits;
+use crate::log::LogView;
+use crate::progress::{Carry, Notice, Phase, Progress, Sent};
+use crate::quorum;
+use crate::transfer::HandOver;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use raftline_proto::ids::{Index, Membership, NodeId};
+use raftline_proto::time::Monotonic;
+
+/// What a leader knows, in its term.
+#[derive(Debug)]
+pub(crate) struct Leading {
+    /// The other replicas, sorted by node.
+    pub(crate) peers: Vec<Progress>,
+    /// Sizes of the entries `[uncommitted_from, last]`, proposed in this term.
+    uncommitted: VecDeque<u64>,
+    uncommitted_from: Index,
+    uncommitted_bytes: u64,
+    /// A majority holds entries through here at least in memory.
+    pub(crate) received: Index,
+    /// A hand-over under way.
+    pub(crate) hand_over: Option<HandOver>,
+    /// By when the live voters must be a majority, if they are not yet: it was elected by nodes that are not known to
+    /// be up here.
+    quorum_by: Option<Monotonic>,
+}
+
+/// Whether the live voters are a majority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quorum {
+    /// They are, or there is still time.
+    Held,
+    /// They are not.
+    Lost,
+}
+
+impl Leading {
+    /// At the beginning of a term of leadership: `first` will be its first entry.
+    pub(crate) const fn new(first: Index, commit: Index) -> Self {
+        Self {
+            peers: Vec::new(),
+            uncommitted: VecDeque::new(),
+            uncommitted_from: first,
+            uncommitted_bytes: 0,
+            received: commit,
+            hand_over: None,
+            quorum_by: None,
+        }
+    }
+
+    /// What is known of all peers.
+    pub(crate) fn peers(&self) -> &[Progress] {
+        &self.peers
+    }
+
+    /// What is known of one peer.
+    pub(crate) fn progress(&self, node: NodeId) -> Option<&Progress> {
+        self.peers.iter().find(|progress| progress.node == node)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn progress_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
+        self.peers.iter_mut().find(|progress| progress.node == node)
+    }
+
+    /// Follows a change of the membership: new peers are probed from the log's end.
+    pub(crate) fn adopt(&mut self, membership: &Membership, own: NodeId, log: &LogView, up: &[NodeId]) {
+        self.peers.retain(|progress| membership.contains(progress.node));
+        for node in membership.all().filter(|node| *node != own) {
+            if self.progress(node).is_none() {
+                let alive = up.binary_search(&node).is_ok();
+                self.peers.push(Progress::new(node, alive, log.last().index.next()));
+            }
+        }
+        self.peers.sort_unstable_by_key(|progress| progress.node);
+    }
+
+    /// The earliest time at which something is to be done.
+    pub(crate) fn deadline(&self) -> Option<Monotonic> {
+        let peers = self.peers.iter().filter_map(Progress::deadline);
+        let hand_over = self.hand_over.map(|hand_over| hand_over.deadline);
+        peers.chain(hand_over).chain(self.quorum_by).min()
+    }
+
+    /// Somebody doubts that we lead: everyone is to hear from us, and first of all the doubter, be its node up or not.
+    pub(crate) fn show_itself(&mut self, doubter: NodeId) {
+        for progress in &mut self.peers {
+            if progress.alive || progress.node == doubter {
+                progress.notice = Notice::Due;
+            }
+        }
+    }
+
+    /// A peer's node answers, or is another process now.
+    pub(crate) fn peer_up(&mut self, now: Monotonic, node: NodeId, start: Index, config: &Config) {
+        if let Some(progress) = self.progress_mut(node) {
+            progress.alive = true;
+            progress.reset(now, start, config);
+        }
+    }
+
+    /// A peer's node is down.
+    pub(crate) fn peer_down(
+        &mut self,
+        now: Monotonic,
+        node: NodeId,
+        membership: &Membership,
+        config: &Config,
+    ) -> Quorum {
+        if let Some(progress) = self.progress_mut(node) {
+            progress.pause();
+        }
+        if self.hand_over.is_some_and(|hand_over| hand_over.to == node) {
+            self.hand_over = None;
+        }
+        match self.quorum_by {
+            // It is being waited for anyway.
+            Some(_) => Quorum::Held,
+            None => self.count_alive(now, membership, config),
+        }
+    }
+
+    /// Waits for a live majority, or stops waiting.
+    pub(crate) fn check_quorum(&mut self, now: Monotonic, membership: &Membership, config: &Config) {
+        match self.count_alive(now, membership, config) {
+            Quorum::Held => self.quorum_by = None,
+            Quorum::Lost => {
+                self.quorum_by.get_or_insert(now + config.election_timeout_max);
+            }
+        }
+    }
+
+    /// Whether a majority of voters has a live node and answers what it is asked.
+    fn count_alive(&self, now: Monotonic, membership: &Membership, config: &Config) -> Quorum {
+        let silence = config.election_timeout_max * limits::SILENCE_TIMEOUTS;
+        let answers = |progress: &Progress| progress.alive && !progress.is_silent(now, silence);
+        let held = quorum::is_majority(membership, |voter| {
+            voter == config.node || self.progress(voter).is_some_and(answers)
+        });
+        if held { Quorum::Held } else { Quorum::Lost }
+    }
+
+    /// Time has passed. Returns whether a majority still answers.
+    pub(crate) fn tick(
+        &mut self,
+        now: Monotonic,
+        start: Index,
+        membership: &Membership,
+        config: &Config,
+    ) -> Quorum {
+        for progress in &mut self.peers {
+            progress.due(now, start, config);
+        }
+        if self.hand_over.is_some_and(|hand_over| hand_over.deadline <= now) {
+            // It did not take over: this replica goes on leading.
+            self.hand_over = None;
+        }
+        match self.quorum_by {
+            Some(by) if now < by => Quorum::Held,
+            Some(_) | None => self.count_alive(now, membership, config),
+        }
+    }
+
+    /// The log begins later now: what comes before cannot be sent any more.
+    pub(crate) fn trimmed(&mut self, start: Index, now: Monotonic, config: &Config) {
+        for progress in &mut self.peers {
+            if progress.next <= start {
+                progress.probe(start.next(), Phase::Probe { carry: Carry::Nothing, sent: Sent::No });
+                progress.rearm(true, Index::ZERO, Index::ZERO, now, config);
+            }
+        }
+    }
+
+    /// Known durable on `node` through here.
+    pub(crate) fn matched(&self, node: NodeId) -> Index {
+        self.progress(node).map_or(Index::ZERO, |progress| progress.matched)
+    }
+
+    /// Known to be held by `node` through here.
+    pub(crate) fn received(&self, node: NodeId) -> Index {
+        self.progress(node).map_or(Index::ZERO, |progress| progress.received)
+    }
+
+    /// An entry was appended.
+    pub(crate) fn note_proposed(&mut self, entry_bytes: u64) {
+        self.uncommitted.push_back(entry_bytes);
+        self.uncommitted_bytes += entry_bytes;
+    }
+
+    /// Entries were committed.
+    pub(crate) fn note_committed(&mut self, through: Index) {
+        while self.uncommitted_from <= through {
+            let Some(bytes) = self.uncommitted.pop_front() else { break };
+            self.uncommitted_bytes -= bytes;
+            self.uncommitted_from += 1;
+        }
+    }
+
+    /// Whether another proposal may wait.
+    pub(crate) fn has_room(&self, entry_bytes: u64, config: &Config) -> bool {
+        let alone = self.uncommitted.is_empty();
+        let bytes = self.uncommitted_bytes.saturating_add(entry_bytes);
+        alone
+            || (bytes <= config.uncommitted_bytes_max
+                && self.uncommitted.len() < config.uncommitted_entries_max)
+    }
+}
