@@ -113,7 +113,9 @@ pub enum Damage {
         previous: EntryId,
     },
     /// The log ends before the floor, and no file says why.
-    #[error("the log ends here: the segment that held the rest is missing")]
+    #[error(
+        "the log ends here, though more was durable: the rest was zeroed, or the next segment is missing"
+    )]
     Missing,
 }
 

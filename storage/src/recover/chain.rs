@@ -76,9 +76,7 @@ pub(super) fn check_floor(
         return Err(corrupt(file_of(scan), 0, end, reason));
     }
     match last_live {
-        Some((nth, last)) if floor <= last.header.base_position + scans[nth].len => {
-            Err(corrupt(file_of(&scans[nth]), last.end, end, last.stop))
-        }
-        _ => Err(corrupt(dir.to_path_buf(), 0, end, Damage::Missing)),
+        Some((nth, last)) => Err(corrupt(file_of(&scans[nth]), last.end, end, Damage::Missing)),
+        None => Err(corrupt(dir.to_path_buf(), 0, end, Damage::Missing)),
     }
 }

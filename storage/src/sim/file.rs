@@ -78,11 +78,16 @@ impl FileBytes {
     }
 
     pub(super) fn damage(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        for content in [&mut self.live, &mut self.durable] {
-            let content = Arc::make_mut(content);
-            let range = index(at)..index(at) + bytes.len();
-            content.get_mut(range).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(bytes);
-        }
+        let range = index(at)..index(at) + bytes.len();
+        Arc::make_mut(&mut self.live)
+            .get_mut(range)
+            .ok_or(io::ErrorKind::UnexpectedEof)?
+            .copy_from_slice(bytes);
+        // What was never synced may be shorter.
+        let durable = Arc::make_mut(&mut self.durable);
+        let from = index(at).min(durable.len());
+        let count = bytes.len().min(durable.len() - from);
+        durable[from..from + count].copy_from_slice(&bytes[..count]);
         Ok(())
     }
 

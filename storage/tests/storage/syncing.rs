@@ -1,1 +1,207 @@
+//! Tickets and what they vouch for.
 
+use crate::common::{GROUP, contents, disk, fill, fresh, id, open, options, segment_files, sync};
+use raftline_proto::ids::{GroupId, Index, Offset, Position};
+use raftline_storage::{Lazy, Log, SimDisk, StateFile, SyncSet};
+use std::path::{Path, PathBuf};
+
+/// The last entry that a power cut cannot take.
+fn surely_there(disk: &SimDisk, floor: Position) -> Log<SimDisk> {
+    open(&disk.durable(), 1 << 20, floor).unwrap()
+}
+
+#[test]
+fn a_late_completion_never_vouches_for_entries_that_took_the_place() {
+    let (disk, mut log) = fresh(1 << 20);
+    fill(&mut log, 1, 5, 100);
+    let late = log.begin_sync().unwrap();
+    log.truncate(Index(4)).unwrap();
+    fill(&mut log, 2, 10, 100);
+    late.run().unwrap();
+    assert_eq!(log.durable_through(late.through()), id(1, 3));
+    assert_eq!(log.durable(), id(1, 3));
+    assert_eq!(
+        surely_there(&disk, Position::ZERO).last(),
+        id(1, 5),
+        "the truncation itself is not durable yet"
+    );
+    let ticket = log.begin_sync().unwrap();
+    assert!(ticket.through() > late.through());
+    ticket.run().unwrap();
+    assert_eq!(log.durable_through(ticket.through()), id(2, 13));
+    assert!(surely_there(&disk, log.durable_position()).holds(id(2, 13)));
+}
+
+#[test]
+fn a_late_completion_after_a_new_start_vouches_for_nothing() {
+    let (_, mut log) = fresh(1 << 20);
+    fill(&mut log, 1, 5, 100);
+    let late = log.begin_sync().unwrap();
+    log.reset(id(3, 100), Offset(50)).unwrap();
+    fill(&mut log, 3, 5, 100);
+    late.run().unwrap();
+    assert_eq!(log.durable_through(late.through()), id(3, 100));
+    assert_eq!(sync(&mut log), id(3, 105));
+}
+
+#[test]
+fn durable_entries_stay_durable_through_a_truncation_above_them() {
+    let (_, mut log) = fresh(1 << 20);
+    fill(&mut log, 1, 5, 100);
+    sync(&mut log);
+    fill(&mut log, 1, 5, 100);
+    log.truncate(Index(8)).unwrap();
+    assert_eq!(log.durable(), id(1, 5));
+    log.truncate(Index(3)).unwrap();
+    assert_eq!(log.durable(), id(1, 2));
+}
+
+#[test]
+fn a_ticket_that_was_never_run_is_made_up_for() {
+    let (disk, mut log) = fresh(1 << 20);
+    fill(&mut log, 1, 5, 100);
+    drop(log.begin_sync());
+    log.truncate(Index(5)).unwrap();
+    fill(&mut log, 2, 5, 100);
+    let ticket = log.begin_sync().unwrap();
+    assert_eq!(ticket.files().len(), 2, "the first segment was never synced");
+    ticket.run().unwrap();
+    assert_eq!(log.durable_through(ticket.through()), id(2, 9));
+    assert!(surely_there(&disk, log.durable_position()).holds(id(2, 9)));
+}
+
+#[test]
+fn several_tickets_may_be_under_way() {
+    let (_, mut log) = fresh(1 << 20);
+    fill(&mut log, 1, 5, 100);
+    let first = log.begin_sync().unwrap();
+    fill(&mut log, 1, 5, 100);
+    let second = log.begin_sync().unwrap();
+    fill(&mut log, 1, 5, 100);
+    for ticket in [&first, &second] {
+        ticket.run().unwrap();
+    }
+    assert_eq!(log.durable_through(second.through()), id(1, 10));
+    assert_eq!(log.durable_through(first.through()), id(1, 10), "an older one takes nothing back");
+    assert_eq!(sync(&mut log), id(1, 15));
+    assert!(log.begin_sync().is_none());
+}
+
+#[test]
+fn directories_are_synced_when_names_change_and_not_else() {
+    let (_, mut log) = fresh(4096);
+    fill(&mut log, 1, 1, 100);
+    let ticket = log.begin_sync().unwrap();
+    let dirs: Vec<&Path> = ticket.dirs().iter().map(PathBuf::as_path).collect();
+    assert_eq!(dirs, [Path::new("/data/groups/7"), Path::new("/data/groups"), Path::new("/data")]);
+    ticket.run().unwrap();
+    log.durable_through(ticket.through());
+    fill(&mut log, 1, 1, 100);
+    assert!(log.begin_sync().unwrap().dirs().is_empty());
+    fill(&mut log, 1, 40, 100);
+    assert_eq!(log.segment_count(), 2);
+    let ticket = log.begin_sync().unwrap();
+    assert_eq!((ticket.files().len(), ticket.dirs()), (2, &[PathBuf::from("/data/groups/7")][..]));
+}
+
+#[test]
+fn dead_segments_go_only_when_their_successor_is_durable() {
+    let (disk, mut log) = fresh(1000);
+    fill(&mut log, 1, 20, 100);
+    sync(&mut log);
+    let before = segment_files(&disk).len();
+    log.truncate(Index(3)).unwrap();
+    assert_eq!(segment_files(&disk).len(), before + 1);
+    let ticket = log.begin_sync().unwrap();
+    ticket.run().unwrap();
+    log.durable_through(ticket.through());
+    assert_eq!((segment_files(&disk).len(), log.segment_count()), (2, 2));
+}
+
+#[test]
+fn retention_never_goes_past_what_is_committed_or_durable() {
+    let (disk, mut log) = fresh(1000);
+    let entries = fill(&mut log, 1, 60, 100);
+    assert_eq!(log.retain(None, Some(0), Index(61)).unwrap(), None, "nothing is durable yet");
+    sync(&mut log);
+    let start = log.retain(None, Some(0), Index(15)).unwrap().unwrap();
+    assert_eq!(start, log.start());
+    assert_eq!(start.0, id(1, 12));
+    assert_eq!(contents(&log), entries[12..]);
+    assert_eq!(log.term_starts(), [id(1, 13)]);
+    assert!(log.holds(start.0) && !log.holds(id(1, 11)));
+    // Without another sync: the trim is durable, or is undone as a whole.
+    for seed in 0..50 {
+        let again = open(&disk.crash(seed), 1000, log.durable_position()).unwrap();
+        assert_eq!((again.start(), contents(&again)), (start, entries[12..].to_vec()), "seed {seed}");
+    }
+    log.retain(None, Some(0), Index(61)).unwrap();
+    assert_eq!(log.segment_count(), 1, "the last segment stays");
+}
+
+#[test]
+fn retention_by_time_and_size() {
+    use crate::common::time_of;
+    use raftline_proto::time::Timestamp;
+    let (_, mut log) = fresh(1000);
+    fill(&mut log, 1, 60, 100);
+    sync(&mut log);
+    // The newest record of the third segment is just old enough.
+    let limit = Timestamp(time_of(18) + 1);
+    let start = log.retain(Some(limit), None, Index(61)).unwrap().unwrap();
+    assert_eq!(start.0, id(1, 18));
+    assert_eq!(log.retain(Some(limit), None, Index(61)).unwrap(), None);
+    let half = log.bytes() / 2;
+    log.retain(None, Some(half), Index(61)).unwrap().unwrap();
+    assert!(log.bytes() >= half && log.bytes() < half + 1000);
+}
+
+#[test]
+fn one_round_syncs_many_logs_and_each_directory_once() {
+    let disk = disk();
+    let mut logs: Vec<Log<SimDisk>> = (1..=20)
+        .map(|group| {
+            let dir = PathBuf::from(format!("/data/groups/{group}"));
+            Log::open(disk.clone(), &dir, GroupId(group), options(1 << 20), Position::ZERO).unwrap()
+        })
+        .collect();
+    let mut state = StateFile::open(disk.clone(), Path::new("/data/shard-0"), 0).unwrap();
+    for parts in [1, 4, 100] {
+        let mut round = SyncSet::new(disk.clone());
+        assert!(round.is_empty());
+        let mut tickets = Vec::new();
+        for log in &mut logs {
+            let header = raftline_proto::entry::EntryHeader {
+                group: log.group(),
+                id: raftline_proto::ids::EntryId::new(raftline_proto::ids::Term(1), log.last().index.next()),
+                kind: raftline_proto::entry::EntryKind::NoOp,
+                base_offset: log.next_offset(),
+                record_count: 0,
+                payload_bytes: 0,
+            };
+            log.append(header, Default::default());
+            log.write().unwrap();
+            let ticket = log.begin_sync().unwrap();
+            round.add(&ticket);
+            tickets.push(ticket);
+        }
+        state.note_commit(GROUP, Index(parts as u64));
+        let ticket = state.begin_sync(Lazy::Flush).unwrap().unwrap();
+        round.add_state(&ticket);
+        let before = disk.counters();
+        let count = round.len();
+        let split = round.split(parts);
+        assert_eq!(split.len(), parts.min(count));
+        split.iter().for_each(|part| part.run().unwrap());
+        state.done(ticket);
+        let after = disk.counters();
+        assert_eq!(after.file_syncs - before.file_syncs, 21);
+        // First 20 directories of their own, and the two above, which they share.
+        let dirs = if parts == 1 { 22 } else { 0 };
+        assert_eq!(after.dir_syncs - before.dir_syncs, dirs);
+        for (log, ticket) in logs.iter_mut().zip(&tickets) {
+            assert_eq!(log.durable_through(ticket.through()), log.last());
+        }
+    }
+    assert!(SyncSet::new(disk).split(4).is_empty());
+}
