@@ -33,6 +33,8 @@ pub struct Plan {
     pub faults: Vec<(Fault, Duration)>,
     /// Who uses the cluster.
     pub load: Load,
+    /// How long the cluster is left alone at first.
+    pub grace: Duration,
     /// How long faults go on.
     pub safety: Duration,
 }
@@ -175,6 +177,7 @@ impl Plan {
                 straggler: Odds::NEVER,
                 patience: millis(1500),
             },
+            grace: millis(2500),
             safety: Duration::from_secs(14),
         }
     }
@@ -205,6 +208,7 @@ impl Plan {
                 value_bytes_max: 120,
                 ..plain.load
             },
+            grace: millis(400),
             safety: Duration::from_secs(5),
             ..plain
         }
@@ -236,10 +240,17 @@ impl Plan {
             Family::Plain => (Duration::from_millis(4000), Odds::percent(35)),
             Family::Adversarial => (Duration::from_millis(700), Odds::percent(50)),
         };
-        for fault in FAULTS {
-            if chance.hit(odds) {
-                self.faults.push((fault, chance.span(scale / 2, scale * 3)));
+        let mut kinds: Vec<Fault> = FAULTS.into_iter().filter(|_| chance.hit(odds)).collect();
+        for needed in [Fault::Kill, Fault::Partition] {
+            // Too few kinds prove little.
+            if kinds.len() < 2 && !kinds.contains(&needed) {
+                kinds.push(needed);
             }
+        }
+        // Many kinds come the more rarely: what is down all the time acknowledges nothing.
+        let crowd = u32::try_from(kinds.len()).expect("few kinds").max(3) / 3;
+        for fault in kinds {
+            self.faults.push((fault, chance.span(scale / 2, scale * 3) * crowd));
         }
     }
 }

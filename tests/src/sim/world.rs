@@ -156,7 +156,7 @@ impl World {
             world.heap.push(at, Step::Start(id));
         }
         for fault in 0..world.plan.faults.len() {
-            let at = Monotonic::ZERO + world.chance.around(world.plan.faults[fault].1);
+            let at = Monotonic::ZERO + world.plan.grace + world.chance.around(world.plan.faults[fault].1);
             world.heap.push(at, Step::Fault(fault));
         }
         world.start_users();

@@ -26,6 +26,8 @@ pub(super) fn new_node(id: NodeId, chance: &mut Chance) -> Node {
 #[derive(Default)]
 pub struct DurableLogs {
     nodes: BTreeMap<NodeId, DurableNode>,
+    /// New segments seen that go on from others.
+    rolls: u64,
 }
 
 #[derive(Default)]
@@ -63,6 +65,12 @@ impl DurableLogs {
         known.hard_states.clear();
     }
 
+    /// How often a log was seen to go on in a new segment.
+    #[must_use]
+    pub fn rolls(&self) -> u64 {
+        self.rolls
+    }
+
     /// A group's log on a node's stable storage.
     pub fn log(&mut self, node: &Node, group: GroupId) -> &DurableLog {
         let known = self.nodes.entry(node.id).or_default();
@@ -70,7 +78,7 @@ impl DurableLogs {
         let (seen, log) = known.logs.entry(group).or_insert_with(|| (NEVER, DurableLog::default()));
         if *seen != version {
             *seen = version;
-            log.refresh(&node.disk.durable(), &group_dir(group));
+            self.rolls += log.refresh(&node.disk.durable(), &group_dir(group));
         }
         log
     }
@@ -133,8 +141,9 @@ impl DurableLog {
         self.entries.last().map_or(self.start, |(id, _)| *id)
     }
 
-    /// Reads what is new, and puts the segments together.
-    fn refresh(&mut self, disk: &SimDisk, dir: &Path) {
+    /// Reads what is new, and puts the segments together. Returns how many new ones there are beside others.
+    fn refresh(&mut self, disk: &SimDisk, dir: &Path) -> u64 {
+        let before = self.segments.len();
         let names = disk.list(dir).unwrap_or_default();
         let sequences: Vec<u64> = names.iter().filter_map(|name| sequence_of(name)).collect();
         self.segments.retain(|sequence, _| sequences.contains(sequence));
@@ -142,6 +151,7 @@ impl DurableLog {
             self.read_segment(disk, &dir.join(name), sequence);
         }
         self.chain();
+        if before == 0 { 0 } else { self.segments.len().saturating_sub(before) as u64 }
     }
 
     fn read_segment(&mut self, disk: &SimDisk, path: &Path, sequence: u64) {

@@ -178,6 +178,7 @@ impl World {
     /// For each entry, the voters whose disk would still have it after a power cut now.
     fn holders(&mut self, group: GroupId, voters: &[NodeId], entries: &[Digest]) -> Vec<Vec<NodeId>> {
         let mut holders = vec![Vec::new(); entries.len()];
+        let rolls = self.durable.rolls();
         for voter in voters {
             let Some(node) = self.nodes.get(voter) else { continue };
             let log = self.durable.log(node, group);
@@ -186,6 +187,9 @@ impl World {
                     held_by.push(*voter);
                 }
             }
+        }
+        if self.durable.rolls() > rolls {
+            self.judge.marks.hit(Mark::SegmentRolled);
         }
         holders
     }
