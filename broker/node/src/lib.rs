@@ -7,7 +7,7 @@
 //! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`] serve it;
 //! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
 //!   [`executor`] (effects on disk), [`sync_pool`], [`preallocator`], [`view`] (what is published);
-//! - [`peer`]: the transport between brokers; [`api`]: the clients' door;
+//! - [`incoming`]: the listener; [`peer`]: the transport between brokers; [`api`]: the clients' door;
 //! - [`clock`], [`limits`].
 #![deny(missing_docs)]
 
@@ -19,6 +19,7 @@ pub mod executor;
 pub mod handle;
 pub mod identity;
 pub mod inbox;
+pub mod incoming;
 pub mod limits;
 pub mod logging;
 pub mod payload;
@@ -59,6 +60,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run_broker(config: Config) -> ExitCode {
     logging::start(config.log_format, &config.log_level);
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers)
         .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
@@ -84,5 +86,15 @@ fn run_broker(config: Config) -> ExitCode {
             tracing::error!(reason = %error, "the broker stops");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Segments, connections and many partitions want more descriptors than the usual soft limit; the hard limit is what
+/// the administrator meant.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, soft = limit.current, hard = limit.maximum, "descriptor limit not raised");
     }
 }

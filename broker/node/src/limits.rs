@@ -132,6 +132,12 @@ pub const FORWARD_LEADER_WAIT: Duration = Duration::from_secs(3);
 /// How long a request that is passed on may take, all told.
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Connections to the listener at once, peers' and clients'; further ones are closed.
+pub const CONNECTIONS_MAX: usize = 2048;
+
+/// How long the listener rests when no connection can be accepted (no descriptors).
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// HTTP/2 streams of one connection at once.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 

@@ -91,8 +91,9 @@ impl Peers {
         for (peer, address) in &self.shared.addresses {
             let dialler = dial::Dialler::new(Arc::clone(&self.shared), *peer, address, shards.clone(), clock);
             let stop = stop.clone();
+            let run = Box::pin(dialler.run());
             tasks.spawn(async move {
-                stop.run_until_cancelled_owned(dialler.run()).await;
+                stop.run_until_cancelled_owned(run).await;
             });
         }
     }

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::identity::{Identity, IdentityError};
+use crate::incoming::Incoming;
 use crate::limits;
 use crate::peer::Peers;
 use crate::shutdown::Stop;
@@ -22,7 +23,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// Why a broker did not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +165,7 @@ fn grpc(
     clock: Clock,
     stop: &CancellationToken,
 ) -> impl Future<Output = Result<(), tonic::transport::Error>> + use<> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);
     let broker = BrokerServer::new(BrokerService(Arc::clone(broker)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -1,5 +1,6 @@
 //! The API of a lone broker, over a real socket: what works, and what is refused with a clear error while the broker
 //! goes on.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
@@ -90,7 +91,11 @@ async fn a_long_poll_waits_for_records_and_a_subscription_goes_on() {
     let waiting = tokio::spawn(async move { other.fetch(waiting).await.unwrap().into_inner() });
     let mut subscription = client.subscribe(fetch_from("t", From::End(true))).await.unwrap().into_inner();
     let first = subscription.message().await.unwrap().unwrap();
-    assert_eq!((first.from_offset, values(&first).len()), (0, 0), "the offset that it resolved to comes at once");
+    assert_eq!(
+        (first.from_offset, values(&first).len()),
+        (0, 0),
+        "the offset that it resolved to comes at once"
+    );
 
     let mut producing = Producing::open(client).await;
     producing.produce("t", 0, batch(0, &["one", "two"])).await;
@@ -109,7 +114,8 @@ async fn a_long_poll_waits_for_records_and_a_subscription_goes_on() {
     assert_eq!((reply.error, reply.high_watermark, reply.batches.len()), (None, 3, 0));
     broker.stop().await.unwrap();
     let last = subscription.message().await;
-    let stopping = matches!(&last, Ok(Some(reply)) if reply.error.as_ref().unwrap().code() == ErrorCode::Stopping);
+    let stopping =
+        matches!(&last, Ok(Some(reply)) if reply.error.as_ref().unwrap().code() == ErrorCode::Stopping);
     assert!(stopping || matches!(last, Ok(None) | Err(_)), "{last:?}");
 }
 
@@ -126,8 +132,7 @@ async fn topics_are_made_changed_described_and_deleted() {
     assert!(!retention.documentation.is_empty() && retention.default_value == "604800000");
 
     let set = BTreeMap::from([("max.message.bytes".to_owned(), "5000".to_owned())]);
-    let alter =
-        AlterTopicRequest { name: "orders".to_owned(), set, reset: vec!["retention.ms".to_owned()] };
+    let alter = AlterTopicRequest { name: "orders".to_owned(), set, reset: vec!["retention.ms".to_owned()] };
     assert_eq!(client.alter_topic(alter).await.unwrap().into_inner().error, None);
     let more = AddPartitionsRequest { name: "orders".to_owned(), total: 4 };
     assert_eq!(client.add_partitions(more).await.unwrap().into_inner().error, None);
@@ -239,7 +244,8 @@ async fn bad_requests_are_refused_by_what_is_wrong_with_them() {
         configs: BTreeMap::from([(name.to_owned(), value.to_owned())]),
         ..CreateTopicRequest::default()
     };
-    for (name, value) in [("retention.ms", "-5"), ("segment.bytes", "many"), ("no.such.thing", "1"), ("", "")] {
+    for (name, value) in [("retention.ms", "-5"), ("segment.bytes", "many"), ("no.such.thing", "1"), ("", "")]
+    {
         let error = client.create_topic(config(name, value)).await.unwrap().into_inner().error.unwrap();
         assert_eq!(error.code(), ErrorCode::InvalidConfig, "{name}={value}");
         assert!(error.message.contains(&format!("`{name}`")), "{}", error.message);

@@ -1,5 +1,6 @@
 //! Three brokers in one process, over real sockets: they find each other, any of them answers for the coordinator,
 //! and one may go and come back.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
@@ -36,8 +37,12 @@ impl Cluster {
     }
 
     async fn start_node(&mut self, node: usize) {
-        let peers: Vec<String> =
-            self.addresses.iter().zip(1..).map(|(address, node)| format!("--peer={node}={address}")).collect();
+        let peers: Vec<String> = self
+            .addresses
+            .iter()
+            .zip(1..)
+            .map(|(address, node)| format!("--peer={node}={address}"))
+            .collect();
         let id = node.to_string();
         let mut args = vec!["--cluster", "test", "--node-id", &id, "--workers", "1"];
         args.extend(["--data-dir", self.directories[node - 1].to_str().unwrap()]);
@@ -134,7 +139,8 @@ async fn a_broker_may_go_and_come_back() {
 
     // The one that came back gets what it missed.
     let mut back = connect(&cluster.addresses[leader - 1]).await;
-    let group = client.metadata(MetadataRequest::default()).await.unwrap().into_inner().topics[0].partitions[0].group;
+    let group =
+        client.metadata(MetadataRequest::default()).await.unwrap().into_inner().topics[0].partitions[0].group;
     let caught_up = async {
         loop {
             let request = NodeStatusRequest { groups: vec![group] };
@@ -145,7 +151,8 @@ async fn a_broker_may_go_and_come_back() {
         }
     };
     tokio::time::timeout(common::PATIENCE, caught_up).await.expect("it catches up");
-    let request = FetchRequest { topic: "t".to_owned(), from: Some(From::Start(true)), ..FetchRequest::default() };
+    let request =
+        FetchRequest { topic: "t".to_owned(), from: Some(From::Start(true)), ..FetchRequest::default() };
     let led = leaders(&mut back, "t").await[0] as usize;
     let reply = cluster.client(led).fetch(request).await.unwrap().into_inner();
     assert_eq!(values(&reply), ["before", "meanwhile", "after"]);

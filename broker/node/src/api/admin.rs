@@ -96,9 +96,8 @@ async fn wait_for_brokers(broker: &Broker, wanted: u32) {
         return;
     }
     let mut changes = broker.view.changes();
-    let registered = async {
-        while broker.view.image().brokers.len() < wanted && changes.changed().await.is_ok() {}
-    };
+    let registered =
+        async { while broker.view.image().brokers.len() < wanted && changes.changed().await.is_ok() {} };
     // Whoever is registered by then has to do; the coordinator says if that is not enough.
     drop(tokio::time::timeout(limits::REGISTRATION_WAIT, registered).await);
 }
@@ -133,7 +132,11 @@ impl Decided for CreateTopicRequest {
             name: self.name,
             partitions: (self.partitions != 0).then_some(self.partitions),
             // Said here, so that a default never shrinks to the brokers that happen to be registered by now.
-            replication: Some(if self.replication == 0 { broker.default_replication } else { self.replication }),
+            replication: Some(if self.replication == 0 {
+                broker.default_replication
+            } else {
+                self.replication
+            }),
             configs,
         })
     }

@@ -20,6 +20,7 @@ use raftline_proto::peer::{
 };
 use raftline_shard::types::{CoordinatorCommand, CoordinatorError, Event, Reply};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -36,13 +37,15 @@ pub struct PeerService {
     stop: CancellationToken,
     /// The stream in use for each peer and class: a new one ends the old one, whose peer has given it up.
     streams: Arc<Mutex<BTreeMap<(NodeId, Class), CancellationToken>>>,
+    /// What the last refused caller was told, and how often since it was logged.
+    refused: Arc<Mutex<(String, u32)>>,
 }
 
 type Verdicts = ReceiverStream<Result<PeerVerdict, Status>>;
 
 impl PeerService {
     pub(super) fn new(shared: Arc<Shared>, shards: Shards, clock: Clock, stop: CancellationToken) -> Self {
-        Self { shared, shards, clock, stop, streams: Arc::default() }
+        Self { shared, shards, clock, stop, streams: Arc::default(), refused: Arc::default() }
     }
 
     async fn serve(
@@ -70,12 +73,23 @@ impl PeerService {
                 tokio::spawn(stream.run(ends));
             }
             Err(refusal) => {
-                let address = address.map(|address| address.to_string()).unwrap_or_default();
-                tracing::error!(%address, reason = %refusal.message, "peer's connection refused");
+                self.log_refusal(address, &refusal);
                 drop(sender.try_send(Ok(PeerVerdict { verdict: Some(Verdict::Refusal(refusal)) })));
             }
         }
         Ok(Response::new(ReceiverStream::new(verdicts)))
+    }
+
+    /// A refused peer dials twice a second, for ever: the same words are logged again only now and then.
+    fn log_refusal(&self, address: Option<SocketAddr>, refusal: &Refusal) {
+        let mut last = self.refused.lock();
+        if last.0 == refusal.message && last.1 < LOG_EVERY {
+            last.1 += 1;
+            return;
+        }
+        *last = (refusal.message.clone(), 0);
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        tracing::error!(%address, reason = %refusal.message, "peer's connection refused");
     }
 
     async fn judge(&self, hello: Hello) -> Result<Result<Remote, Refusal>, Status> {
@@ -232,6 +246,9 @@ fn is_transport(status: &Status) -> bool {
         tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Internal
     ) && std::error::Error::source(status).is_some()
 }
+
+/// A refusal that repeats is logged again after this many times: half a minute of a peer's dialling.
+const LOG_EVERY: u32 = 60;
 
 /// How long a registration waits for its commit.
 const REGISTER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

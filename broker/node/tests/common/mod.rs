@@ -1,5 +1,6 @@
 //! Brokers in this process, on ports that the system chooses, and clients that speak the raw API.
 #![allow(dead_code, reason = "every test file uses its part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use bytes::Bytes;
 use raftline_broker::config::{self, Config, Invocation};
