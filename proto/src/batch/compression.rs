@@ -154,6 +154,23 @@ mod tests {
     }
 
     #[test]
+    fn the_framings_are_those_that_kafka_clients_read() {
+        // RFC 1952; RFC 8878; LZ4 frame version 1, independent blocks, no checksums, blocks of 64 KiB.
+        let starts: [(Codec, &[u8]); 3] = [
+            (Codec::Gzip, &[0x1f, 0x8b, 8]),
+            (Codec::Zstd, &[0x28, 0xb5, 0x2f, 0xfd]),
+            (Codec::Lz4, &[0x04, 0x22, 0x4d, 0x18, 0b0110_0000, 0x40]),
+        ];
+        for (codec, start) in starts {
+            assert!(pack(codec, &text(100)).starts_with(start), "{codec}");
+        }
+        // Xerial: magic, version 1, compatible with 1; then a size and a block: 4 bytes, all of them literal.
+        let xerial = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\0\0\0\x06\x04\x0cabcd";
+        assert_eq!(pack(Codec::Snappy, b"abcd"), xerial);
+        assert_eq!(unpack(Codec::Snappy, xerial, 4), Ok(b"abcd".to_vec()));
+    }
+
+    #[test]
     fn output_ends_at_the_bound() {
         // 8 MiB of zeros pack to some kilobytes.
         let bomb = vec![0; 8 << 20];
