@@ -172,13 +172,13 @@ impl Plan {
                 window: 1,
                 records_max: 8,
                 value_bytes_max: 200,
-                pause: millis(60),
+                pause: millis(90),
                 delay_max: millis(2),
                 straggler: Odds::NEVER,
                 patience: millis(1500),
             },
-            grace: millis(2500),
-            safety: Duration::from_secs(14),
+            grace: millis(2000),
+            safety: Duration::from_secs(12),
         }
     }
 
@@ -237,7 +237,7 @@ impl Plan {
 
     fn draw_faults(&mut self, chance: &mut Chance) {
         let (scale, odds) = match self.family {
-            Family::Plain => (Duration::from_millis(4000), Odds::percent(35)),
+            Family::Plain => (Duration::from_millis(2500), Odds::percent(35)),
             Family::Adversarial => (Duration::from_millis(700), Odds::percent(50)),
         };
         let mut kinds: Vec<Fault> = FAULTS.into_iter().filter(|_| chance.hit(odds)).collect();

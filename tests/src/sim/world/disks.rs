@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use raftline_proto::entry::{EntryHeader, HEADER_BYTES};
-use raftline_proto::ids::{EntryId, GroupId, HardState, Incarnation, Index, NodeId};
+use raftline_proto::ids::{EntryId, GroupId, Incarnation, Index, NodeId};
 use raftline_storage::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentStart, sequence_of};
-use raftline_storage::{Disk, DiskFile, SimDisk, StateFile};
+use raftline_storage::{Disk, DiskFile, GroupState, SimDisk, StateFile};
 
 use super::watch::hash;
 use super::{Step, World};
@@ -34,10 +34,15 @@ pub struct DurableLogs {
 struct DurableNode {
     /// Crashes of the disk so far.
     crashes: u64,
+    /// What is durable, taken once for each version.
+    image: Option<(Version, SimDisk)>,
     /// Each with the version of the disk that it was read from.
     logs: BTreeMap<GroupId, (Version, DurableLog)>,
-    hard_states: BTreeMap<GroupId, (Version, HardState)>,
+    states: BTreeMap<u64, (Version, States)>,
 }
+
+/// A state file's content.
+type States = BTreeMap<GroupId, GroupState>;
 
 /// What is durable changes only by syncs and crashes: their counts.
 type Version = (u64, u64);
@@ -61,8 +66,9 @@ impl DurableLogs {
     pub fn forget(&mut self, node: NodeId) {
         let known = self.nodes.entry(node).or_default();
         known.crashes += 1;
+        known.image = None;
         known.logs.clear();
-        known.hard_states.clear();
+        known.states.clear();
     }
 
     /// How often a log was seen to go on in a new segment.
@@ -75,10 +81,11 @@ impl DurableLogs {
     pub fn log(&mut self, node: &Node, group: GroupId) -> &DurableLog {
         let known = self.nodes.entry(node.id).or_default();
         let version = known.version(node);
+        let image = known.image(node, version);
         let (seen, log) = known.logs.entry(group).or_insert_with(|| (NEVER, DurableLog::default()));
         if *seen != version {
             *seen = version;
-            self.rolls += log.refresh(&node.disk.durable(), &group_dir(group));
+            self.rolls += log.refresh(&image, &group_dir(group));
         }
         log
     }
@@ -91,12 +98,14 @@ impl DurableLogs {
         let last = self.log(node, group).last();
         let known = self.nodes.entry(node.id).or_default();
         let version = known.version(node);
-        let (seen, hard_state) = known.hard_states.entry(group).or_insert((NEVER, HardState::default()));
+        let image = known.image(node, version);
+        let (seen, states) = known.states.entry(group.0 % u64::from(shards)).or_insert_with(|| (NEVER, States::new()));
         if *seen != version {
             *seen = version;
-            *hard_state = read_hard_state(&node.disk, group, shards)?;
+            *states = read_states(&image, group, shards)?;
         }
-        Ok(OnDisk { hard_state: *hard_state, last })
+        let hard_state = states.get(&group).copied().unwrap_or_default().hard_state;
+        Ok(OnDisk { hard_state, last })
     }
 }
 
@@ -104,6 +113,17 @@ impl DurableNode {
     fn version(&self, node: &Node) -> Version {
         let counters = node.disk.counters();
         (self.crashes, counters.file_syncs + counters.dir_syncs)
+    }
+
+    fn image(&mut self, node: &Node, version: Version) -> SimDisk {
+        match &self.image {
+            Some((seen, image)) if *seen == version => image.clone(),
+            Some(_) | None => {
+                let image = node.disk.durable();
+                self.image = Some((version, image.clone()));
+                image
+            }
+        }
     }
 }
 
@@ -114,13 +134,11 @@ fn group_dir(group: GroupId) -> PathBuf {
     Node::data_dir().join("groups").join(group.to_string())
 }
 
-/// The hard state that a process started after a power cut would find.
-fn read_hard_state(disk: &SimDisk, group: GroupId, shards: u32) -> Result<HardState, String> {
+/// The states that a process started after a power cut would find.
+fn read_states(image: &SimDisk, group: GroupId, shards: u32) -> Result<States, String> {
     let shard = u32::try_from(group.0 % u64::from(shards)).expect("few shards");
     let dir = Node::data_dir().join(format!("shard-{shard}"));
-    let states = StateFile::inspect(&disk.durable(), &dir, shard)
-        .map_err(|error| format!("a power cut now would leave {error}"))?;
-    Ok(states.get(&group).copied().unwrap_or_default().hard_state)
+    StateFile::inspect(image, &dir, shard).map_err(|error| format!("a power cut now would leave {error}"))
 }
 
 impl DurableLog {

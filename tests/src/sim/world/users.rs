@@ -26,6 +26,8 @@ pub struct Users {
     load: Load,
     chance: Chance,
     clients: Vec<Client>,
+    /// The wake-up that is planned for each client.
+    wakes: Vec<Option<Monotonic>>,
     /// Partitions that have clients.
     served: Vec<GroupId>,
     /// Partitions seen in an image and still without clients.
@@ -71,6 +73,7 @@ impl Users {
             load: plan.load,
             chance,
             clients: Vec::new(),
+            wakes: Vec::new(),
             served: Vec::new(),
             found: Vec::new(),
             topics: plan.topics.len(),
@@ -150,8 +153,9 @@ impl World {
     fn add_client(&mut self, client: Client) {
         let number = self.users.clients.len();
         self.users.clients.push(client);
+        self.users.wakes.push(None);
         let at = self.heap.now() + self.users.delay();
-        self.heap.push(at, Step::Client { client: number, at });
+        self.plan_wake(number, at);
     }
 
     /// Gives newly found partitions their clients.
@@ -185,7 +189,20 @@ impl World {
         }
     }
 
-    pub(super) fn wake_client(&mut self, client: usize, _at: Monotonic) {
+    /// Plans a client's wake-up, unless it wakes sooner anyway.
+    fn plan_wake(&mut self, client: usize, at: Monotonic) {
+        let Some(planned) = self.users.wakes.get_mut(client) else { return };
+        if planned.is_none_or(|planned| at < planned) {
+            *planned = Some(at);
+            self.heap.push(at, Step::Client { client, at });
+        }
+    }
+
+    pub(super) fn wake_client(&mut self, client: usize, at: Monotonic) {
+        match self.users.wakes.get_mut(client) {
+            Some(planned) if *planned == Some(at) => *planned = None,
+            Some(_) | None => return,
+        }
         self.with_client(client, |client, around, wishes| client.wake(around, wishes));
     }
 
@@ -219,7 +236,7 @@ impl World {
             self.heap.push(at, Step::Request { client: number, call: Box::new(call), straggles });
         }
         if let Some(at) = wishes.wake {
-            self.heap.push(at, Step::Client { client: number, at });
+            self.plan_wake(number, at);
         }
         if let Some(words) = wishes.outrage {
             self.judge.fact(&Fact::NotLive { what: &words });
