@@ -221,3 +221,30 @@ fn topics_open_from_the_noted_commit_without_an_election() {
     let description = world.describe(N1, group).expect("the group is open on a lonely node");
     assert_eq!(description.high_watermark.get(), 2);
 }
+
+#[test]
+fn what_a_crash_left_of_a_deleted_topic_goes_and_nothing_else() {
+    let (mut world, group) = World::with_topic();
+    let kept = world.create_topic("kept", 1);
+    for group in [group, kept] {
+        world.produce(group, "a").expect("acknowledged");
+        world.converged(group);
+    }
+    let files = world.node(N3).disk.live[&group].clone();
+    let delete = CoordinatorCommand::DeleteTopic { name: "orders".to_owned() };
+    assert_eq!(world.command(delete), Ok(CoordinatorReply::Done));
+    world.until("the files are gone", |world| {
+        (!world.nodes[&N3].disk.live.contains_key(&group)).then_some(())
+    });
+    world.run_for(Duration::from_secs(2));
+    world.end(N3, End::Killed);
+    // As if it had been killed between the commit and the deletion; and there is a directory of unknown origin.
+    let stranger = GroupId(4711);
+    world.node(N3).disk.live.insert(group, files.clone());
+    world.node(N3).disk.live.insert(stranger, files);
+    world.start(N3);
+    world.run_for(Duration::from_secs(1));
+    let live = &world.nodes[&N3].disk.live;
+    assert!(!live.contains_key(&group), "a committed decision let it go");
+    assert!(live.contains_key(&stranger) && live.contains_key(&kept), "nobody decided to delete these");
+}

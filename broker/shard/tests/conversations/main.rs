@@ -4,6 +4,7 @@ mod log;
 mod node;
 mod world;
 
+mod bounding;
 mod campaign;
 mod coordinating;
 mod failing;

@@ -79,7 +79,10 @@ impl Node {
         });
         for shard in 0..SHARDS as usize {
             let mut effects = Vec::new();
+            let found: Vec<GroupId> =
+                self.disk.live.keys().copied().filter(|group| shard_of(*group) == shard).collect();
             if let Some(process) = &mut self.process {
+                process.shards[shard].found(found);
                 process.shards[shard].start(&mut effects);
             }
             self.perform(effects, now, &mut Outgoing::default());
