@@ -50,7 +50,8 @@ fn a_command_line_that_makes_no_sense_is_refused() {
 fn a_cluster_that_is_not_there_is_named() {
     let address = nobody();
     let brokers = ["--brokers", &address, "--timeout", "0.2"];
-    for command in [&["topic", "list"][..], &["cluster", "status"], &["consume", "t"], &["bench", "consume"]] {
+    for command in [&["topic", "list"][..], &["cluster", "status"], &["consume", "t"], &["bench", "consume"]]
+    {
         check(&[&brokers[..], command].concat(), 1, &[&address, "is the cluster up?"]);
     }
     check(&["--brokers", "nowhere", "topic", "list"], 1, &["HOST:GRPC_PORT"]);

@@ -47,7 +47,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = parse_size)]
     pub size: usize,
     /// Records a second, over all producers [default: as many as the cluster takes; 1000 for e2e].
-    #[arg(long, value_name = "R", value_parser = parse_rate)]
+    #[arg(long, value_name = "R", value_parser = parse_rate, allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// Seconds that are measured.
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = parse_seconds)]

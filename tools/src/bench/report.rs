@@ -15,9 +15,12 @@ pub struct Latencies(Histogram<u64>);
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self(Histogram::new(3).expect("three digits are in range"))
+        Self(Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are in range"))
     }
 }
+
+/// Anything above an hour counts as an hour.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 impl Latencies {
     /// Adds one.
@@ -27,7 +30,7 @@ impl Latencies {
 
     /// Adds all of another.
     pub fn add(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("this one grows by itself");
+        self.0.add(&other.0).expect("both have the same bounds");
     }
 
     /// How many there are.
