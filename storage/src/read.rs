@@ -92,6 +92,7 @@ impl<D: Disk> Log<D> {
         let mut read = BatchesRead::default();
         let Some(nth) = self.segment_of_offset(from) else { return Ok(read) };
         let mut walk = self.walk_from(nth, self.segments[nth].index.by_offset(from));
+        let mut steps: Vec<Step> = Vec::new();
         while let Some(step) = walk.next()? {
             let header = step.header;
             if header.kind != EntryKind::Data || header.next_offset() <= from {
@@ -101,10 +102,24 @@ impl<D: Disk> Log<D> {
             if header.next_offset() > up_to || (read.bytes > 0 && read.bytes + bytes > bytes_max) {
                 break;
             }
-            read.batches.push(self.payload(&step)?);
             read.bytes += bytes;
+            steps.push(step);
+        }
+        for steps in steps.chunk_by(|a, b| a.nth == b.nth) {
+            self.push_payloads(steps, &mut read.batches)?;
         }
         Ok(read)
+    }
+
+    /// The payloads of entries of one segment, as parts of one slice.
+    fn push_payloads(&self, steps: &[Step], into: &mut Vec<Bytes>) -> Result<(), ReadError> {
+        let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Ok(()) };
+        let whole = self.slice(&self.segments[first.nth], first.at, last.end())?;
+        for step in steps {
+            let part = |at: u64| usize::try_from(at - first.at).unwrap_or(usize::MAX);
+            into.push(whole.slice(part(step.payload_at())..part(step.end())));
+        }
+        Ok(())
     }
 
     /// The offset of the first record with a timestamp of `timestamp` or later, among the batches that end at or
@@ -162,8 +177,7 @@ impl<D: Disk> Log<D> {
     }
 
     fn payload(&self, step: &Step) -> Result<Bytes, ReadError> {
-        let from = step.at + HEADER_BYTES as u64;
-        self.slice(&self.segments[step.nth], from, step.at + step.header.entry_bytes())
+        self.slice(&self.segments[step.nth], step.payload_at(), step.end())
     }
 
     fn slice(&self, segment: &Segment, from: u64, up_to: u64) -> Result<Bytes, ReadError> {
@@ -231,6 +245,16 @@ struct Step {
     nth: usize,
     at: u64,
     header: EntryHeader,
+}
+
+impl Step {
+    fn payload_at(&self) -> u64 {
+        self.at + HEADER_BYTES as u64
+    }
+
+    fn end(&self) -> u64 {
+        self.at + self.header.entry_bytes()
+    }
 }
 
 /// How much is looked at at once. Small, because the simulated disk copies what it slices.

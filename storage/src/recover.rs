@@ -16,7 +16,7 @@ use crate::error::{Damage, OpenError};
 use crate::segment::{Segment, SegmentHeader, file_name};
 use chain::{chain, check_floor};
 use raftline_proto::ids::{EntryId, GroupId, Index, Position};
-use scan::{READ_BYTES, Scan, Scanned, scan_all};
+use scan::{Scan, Scanned, scan_all};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -92,7 +92,6 @@ pub(crate) fn recover<D: Disk>(
             Ok(_) | Err(_) => recovered.dead.push(scan.sequence),
         }
     }
-    inspect_tail(disk, dir, &mut recovered)?;
     Ok(recovered)
 }
 
@@ -129,52 +128,19 @@ fn push_live<D: Disk>(
             recovered.terms.push(start);
         }
     }
+    recovered.tail_is_zero = scanned.tail_used == 0;
+    recovered.facts.bytes_cut = scanned.tail_used;
     recovered.segments.push(Segment {
         header: scanned.header,
         up_to: scanned.up_to,
         end: scanned.end,
         next_offset: scanned.next_offset,
-        written: scanned.end,
+        // Where something stands behind the last entry, the whole file counts as written.
+        written: if scanned.tail_used == 0 { scanned.end } else { len },
         allocated: len,
         index: scanned.index,
     });
     Ok(())
-}
-
-/// Looks at what follows the last entry. All segments but the last count as written through their whole file.
-fn inspect_tail<D: Disk>(disk: &D, dir: &Path, recovered: &mut Recovered) -> Result<(), OpenError> {
-    for segment in &mut recovered.segments {
-        segment.written = segment.allocated.max(segment.end);
-    }
-    let Some(last) = recovered.segments.last_mut() else { return Ok(()) };
-    let path = dir.join(last.header.file_name());
-    let tail_used = tail_used(disk, &path, last.end, last.allocated)
-        .map_err(|source| OpenError::Io { file: path, source })?;
-    recovered.tail_is_zero = tail_used == 0;
-    recovered.facts.bytes_cut = tail_used;
-    if tail_used == 0 {
-        last.written = last.end;
-    }
-    Ok(())
-}
-
-/// How far into `[from, up_to)` bytes other than zero reach.
-fn tail_used<D: Disk>(disk: &D, path: &Path, from: u64, up_to: u64) -> io::Result<u64> {
-    if from >= up_to {
-        return Ok(0);
-    }
-    let file = disk.open(path)?;
-    let mut reader = Reader::new(&*file, up_to);
-    let (mut at, mut used) = (from, 0);
-    while at < up_to {
-        let step = (up_to - at).min(READ_BYTES);
-        let Some(bytes) = reader.bytes(at, step)? else { break };
-        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
-            used = at + last as u64 + 1 - from;
-        }
-        at += step;
-    }
-    Ok(used)
 }
 
 fn newer(path: &Path, what: &'static str, found: u16, known: u16) -> OpenError {

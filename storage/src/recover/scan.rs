@@ -29,6 +29,8 @@ pub(super) struct Scanned {
     /// The first entry of each term in this segment, the first entry's always among them.
     pub(super) terms: Vec<EntryId>,
     pub(super) stop: Damage,
+    /// How far behind the last entry bytes other than zero reach.
+    pub(super) tail_used: u64,
 }
 
 /// Opens and scans every segment file, in order of sequence.
@@ -84,6 +86,7 @@ fn scan_entries<F: DiskFile>(reader: &mut Reader<'_, F>, header: SegmentHeader) 
         index: SparseIndex::default(),
         terms: Vec::new(),
         stop: Damage::Entry(EntryError::Empty),
+        tail_used: 0,
     };
     let mut expected = Expected::after(header.group, header.previous, header.base_offset);
     loop {
@@ -101,10 +104,25 @@ fn scan_entries<F: DiskFile>(reader: &mut Reader<'_, F>, header: SegmentHeader) 
                 scanned.up_to = expected.index;
                 scanned.next_offset = expected.offset;
                 scanned.stop = damage;
+                scanned.tail_used = tail_used(reader, scanned.end)?;
                 return Ok(scanned);
             }
         }
     }
+}
+
+/// How far behind `from` bytes other than zero reach.
+fn tail_used<F: DiskFile>(reader: &mut Reader<'_, F>, from: u64) -> io::Result<u64> {
+    let (mut at, mut used) = (from, 0);
+    while at < reader.len {
+        let step = (reader.len - at).min(READ_BYTES);
+        let Some(bytes) = reader.bytes(at, step)? else { break };
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            used = at + last as u64 + 1 - from;
+        }
+        at += step;
+    }
+    Ok(used)
 }
 
 /// Reads and verifies the entry at `at`.
@@ -218,7 +236,7 @@ pub(crate) struct Reader<'a, F> {
 }
 
 /// One read call; entries may need more.
-pub(super) const READ_BYTES: u64 = 256 << 10;
+const READ_BYTES: u64 = 256 << 10;
 
 impl<'a, F: DiskFile> Reader<'a, F> {
     pub(crate) fn new(file: &'a F, len: u64) -> Self {
