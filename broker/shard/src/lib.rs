@@ -15,6 +15,7 @@
 //! `reconcile`, `liveness`, `drain`, `timers`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
 
 extern crate alloc;
 

@@ -2,11 +2,13 @@
 //! however many groups the pair shares.
 
 use crate::config::Timings;
-use crate::types::LivenessChange;
+use crate::shard::Shard;
+use crate::types::{Effect, LivenessChange, ShardAlarm};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use raftline_proto::ids::{BootId, NodeId};
-use raftline_proto::time::Monotonic;
+use raftline_proto::ids::{BootId, GroupId, NodeId};
+use raftline_proto::time::{Monotonic, Now};
+use raftline_raft::types::Input;
 
 /// What this node knows of its peers.
 #[derive(Debug)]
@@ -126,6 +128,54 @@ impl Liveness {
             }
         }
         (changes, SendAlive::Yes)
+    }
+}
+
+impl Shard {
+    /// Something was heard of a peer. Only shard 0 listens.
+    pub(crate) fn hear<P>(
+        &mut self,
+        now: Now,
+        effects: &mut Vec<Effect<P>>,
+        listen: impl FnOnce(&mut Liveness) -> Option<Change>,
+    ) {
+        let Some(liveness) = &mut self.liveness else {
+            let alarm = ShardAlarm::Unexpected("news of a peer's node on a shard other than 0");
+            effects.push(Effect::Alarm { group: GroupId::COORDINATOR, alarm });
+            return;
+        };
+        if let Some(change) = listen(liveness) {
+            self.announce(now, change, effects);
+        }
+    }
+
+    /// Shard 0 found something out: it tells the node's other shards, and its own groups.
+    pub(crate) fn announce<P>(&mut self, now: Now, change: Change, effects: &mut Vec<Effect<P>>) {
+        let (peer, what) = change;
+        effects.push(Effect::Liveness { peer, change: what });
+        self.follow_liveness(now, change, effects);
+    }
+
+    pub(crate) fn follow_liveness<P>(
+        &mut self,
+        now: Now,
+        (node, change): Change,
+        effects: &mut Vec<Effect<P>>,
+    ) {
+        let input = || match change {
+            LivenessChange::Up => Input::PeerUp { node },
+            LivenessChange::Down => Input::PeerDown { node },
+            LivenessChange::Reset => Input::PeerReset { node },
+        };
+        match change {
+            LivenessChange::Up | LivenessChange::Reset => self.alive.insert(node),
+            LivenessChange::Down => self.alive.remove(&node),
+        };
+        let shared: Vec<GroupId> =
+            self.groups.values().filter(|group| group.has_member(node)).map(|group| group.id).collect();
+        for id in shared {
+            self.touch(now, id, effects, |group, turn| group.step(input(), turn));
+        }
     }
 }
 

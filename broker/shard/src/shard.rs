@@ -12,8 +12,7 @@ use crate::requests::{Order, refuse_fetch};
 use crate::retention::Look;
 use crate::timers::Timers;
 use crate::types::{
-    CoordinatorError, DiskSpace, Effect, Event, FetchError, LivenessChange, LogConfig, ProduceError, Reply,
-    RequestId, ShardAlarm,
+    CoordinatorError, DiskSpace, Effect, Event, FetchError, LogConfig, ProduceError, Reply, RequestId,
 };
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -141,14 +140,33 @@ impl Shard {
                     group.message(from, message, (entries, payload), turn);
                 });
             }
-            Event::Alive { .. }
-            | Event::Connected { .. }
-            | Event::Disconnected { .. }
-            | Event::Liveness { .. } => {
-                self.liveness_event(now, event, effects);
+            Event::Alive { from, boot } => {
+                self.hear(now, effects, |liveness| liveness.alive(from, boot, now.monotonic));
             }
-            Event::Opened { .. } | Event::Replay { .. } | Event::Failed { .. } => {
-                self.opening_event(now, event, effects);
+            Event::Connected { peer } => {
+                self.hear(now, effects, |liveness| liveness.connected(peer, now.monotonic));
+            }
+            Event::Disconnected { peer, refused: true } => {
+                self.hear(now, effects, |liveness| liveness.refused(peer));
+            }
+            Event::Disconnected { peer, refused: false } => self.hear(now, effects, |liveness| {
+                liveness.disconnected(peer, now.monotonic);
+                None
+            }),
+            Event::Liveness { peer, change } => {
+                // Shard 0 found it out itself.
+                if self.liveness.is_none() {
+                    self.follow_liveness(now, (peer, change), effects);
+                }
+            }
+            Event::Replay { group, commit_hint, entries } => {
+                self.answered(now, group, effects, |group, turn| group.replay(&entries, commit_hint, turn));
+            }
+            Event::Opened { group, recovered } => {
+                self.answered(now, group, effects, |group, turn| group.opened(recovered, turn));
+            }
+            Event::Failed { group, reason } => {
+                self.answered(now, group, effects, |group, turn| group.quarantine(&reason, turn));
             }
             Event::LogDurable { group, last } => {
                 self.answered(now, group, effects, |group, turn| {
@@ -348,74 +366,6 @@ impl Shard {
                 closed.led = closed.led.filter(|led| *led >= term);
             }
             None => self.counters.messages_to_unknown_groups += 1,
-        }
-    }
-
-    fn opening_event<P>(&mut self, now: Now, event: Event<P>, effects: &mut Vec<Effect<P>>) {
-        match event {
-            Event::Replay { group, commit_hint, entries } => {
-                self.answered(now, group, effects, |group, turn| group.replay(&entries, commit_hint, turn));
-            }
-            Event::Opened { group, recovered } => {
-                self.answered(now, group, effects, |group, turn| group.opened(recovered, turn));
-            }
-            Event::Failed { group, reason } => {
-                self.answered(now, group, effects, |group, turn| group.quarantine(&reason, turn));
-            }
-            _ => {}
-        }
-    }
-
-    fn liveness_event<P>(&mut self, now: Now, event: Event<P>, effects: &mut Vec<Effect<P>>) {
-        let change = match (event, &mut self.liveness) {
-            (Event::Liveness { peer, change }, None) => {
-                self.follow_liveness(now, (peer, change), effects);
-                return;
-            }
-            (Event::Alive { from, boot }, Some(liveness)) => liveness.alive(from, boot, now.monotonic),
-            (Event::Connected { peer }, Some(liveness)) => liveness.connected(peer, now.monotonic),
-            (Event::Disconnected { peer, refused: true }, Some(liveness)) => liveness.refused(peer),
-            (Event::Disconnected { peer, refused: false }, Some(liveness)) => {
-                liveness.disconnected(peer, now.monotonic);
-                None
-            }
-            _ => {
-                let alarm = ShardAlarm::Unexpected("a liveness event on the wrong shard");
-                effects.push(Effect::Alarm { group: GroupId::COORDINATOR, alarm });
-                None
-            }
-        };
-        if let Some(change) = change {
-            self.announce(now, change, effects);
-        }
-    }
-
-    /// Shard 0 found something out: it tells the node's other shards, and its own groups.
-    fn announce<P>(&mut self, now: Now, change: (NodeId, LivenessChange), effects: &mut Vec<Effect<P>>) {
-        let (peer, what) = change;
-        effects.push(Effect::Liveness { peer, change: what });
-        self.follow_liveness(now, change, effects);
-    }
-
-    fn follow_liveness<P>(
-        &mut self,
-        now: Now,
-        (node, change): (NodeId, LivenessChange),
-        effects: &mut Vec<Effect<P>>,
-    ) {
-        let input = || match change {
-            LivenessChange::Up => Input::PeerUp { node },
-            LivenessChange::Down => Input::PeerDown { node },
-            LivenessChange::Reset => Input::PeerReset { node },
-        };
-        match change {
-            LivenessChange::Up | LivenessChange::Reset => self.alive.insert(node),
-            LivenessChange::Down => self.alive.remove(&node),
-        };
-        let shared: Vec<GroupId> =
-            self.groups.values().filter(|group| group.has_member(node)).map(|group| group.id).collect();
-        for id in shared {
-            self.touch(now, id, effects, |group, turn| group.step(input(), turn));
         }
     }
 

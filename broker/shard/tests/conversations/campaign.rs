@@ -2,7 +2,8 @@
 //! with the real storage; here it finds faults of the shard alone, in milliseconds.
 
 use crate::node::Answer;
-use crate::world::{Chance, End, N1, N2, N3, Weather, World};
+use crate::weather::{Chance, Weather};
+use crate::world::{End, N1, N2, N3, World};
 use raftline_proto::ids::{GroupId, NodeId, Offset};
 use raftline_proto::time::Monotonic;
 use raftline_shard::types::{Durability, ProduceError, Reply, RequestId};

@@ -2,6 +2,7 @@
 
 mod log;
 mod node;
+mod weather;
 mod world;
 
 mod bounding;
