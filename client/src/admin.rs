@@ -322,7 +322,7 @@ impl Admin {
         }
         let message = match view.topics.get(*topic) {
             Some(_) => {
-                format!("topic `{topic}` has partitions 0 to {}, not {partition}", known.saturating_sub(1))
+                format!("topic `{topic}` has no partition {partition}: it has {known}, numbered from 0")
             }
             None => {
                 format!("topic `{topic}` does not exist: create it first (`raftline topic create {topic}`)")

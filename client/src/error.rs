@@ -9,7 +9,7 @@ pub use raftline_proto::api::ErrorCode;
 
 /// A broker's refusal, as it came.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message} ({})", code.as_str_name())]
+#[error("{message}")]
 pub struct Refusal {
     /// For programs.
     pub code: ErrorCode,
@@ -85,7 +85,7 @@ pub enum SendError {
         refusal: Refusal,
     },
     /// The record asks for a partition that the topic does not have.
-    #[error("topic `{topic}` has partitions 0 to {}, not {asked}", partitions.saturating_sub(1))]
+    #[error("topic `{topic}` has no partition {asked}: it has {partitions}, numbered from 0")]
     NoSuchPartition {
         /// The topic.
         topic: String,
@@ -217,8 +217,8 @@ impl DeliveryError {
 pub enum ConsumeError {
     /// The wanted offset is not there (any more).
     #[error(
-        "topic `{topic}` partition {partition} has offsets {start} to {high_watermark} (exclusive), not {asked}: seek \
-         into that range, or set what to do in `ConsumerConfig::out_of_range`"
+        "topic `{topic}` partition {partition} has no offset {asked}: it has {start} up to {high_watermark} (exclusive); \
+         start within that range"
     )]
     OffsetOutOfRange {
         /// The topic.

@@ -2,9 +2,9 @@
 
 use crate::output::Output;
 use crate::{bench, broker, cluster, consume, demo, log, partition, produce, topic};
-use anyhow::Context as _;
+use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
-use raftline_client::{Client, ClientConfig};
+use raftline_client::{Client, ClientConfig, ConnectError};
 use std::time::Duration;
 
 /// Talks to a Raftline cluster, tries it out, measures it, and reads its files.
@@ -52,8 +52,13 @@ impl Common {
             connect_timeout: timeout.min(Duration::from_secs(3)),
             ..ClientConfig::default()
         };
-        let hint = "is the cluster up? (`raftline broker --dev` starts one of a single node; --brokers names others)";
-        Client::connect(self.brokers.clone(), config).await.context(hint)
+        Client::connect(self.brokers.clone(), config).await.map_err(|error| match error {
+            ConnectError::Unreachable { tried } => anyhow!(
+                "no broker answered ({tried}): is the cluster up? --brokers or RAFTLINE_BROKERS say where it is, \
+                 `raftline broker --dev` starts one of a single node"
+            ),
+            other => other.into(),
+        })
     }
 }
 

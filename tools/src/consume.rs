@@ -107,7 +107,7 @@ async fn partitions(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<P
         return Ok((0..count).map(PartitionIndex).collect());
     }
     if let Some(absent) = args.partition.iter().find(|partition| **partition >= count) {
-        bail!("topic `{}` has partitions 0 to {}, not {absent}", args.topic, count.saturating_sub(1));
+        bail!("topic `{}` has no partition {absent}: it has {count}, numbered from 0", args.topic);
     }
     Ok(args.partition.iter().copied().map(PartitionIndex).collect())
 }

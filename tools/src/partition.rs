@@ -112,10 +112,10 @@ fn find(sight: &Sight, wanted: &Place) -> anyhow::Result<PartitionInfo> {
     match topic.partitions.iter().find(|partition| partition.partition == wanted.partition.get()) {
         Some(partition) => Ok(partition.clone()),
         None => bail!(
-            "topic `{}` has partitions 0 to {}, not {}",
+            "topic `{}` has no partition {}: it has {}, numbered from 0",
             wanted.topic,
-            topic.partitions.len().saturating_sub(1),
-            wanted.partition
+            wanted.partition,
+            topic.partitions.len()
         ),
     }
 }
@@ -218,12 +218,13 @@ async fn transfer(common: &Common, admin: &Admin, args: &TransferArgs) -> anyhow
         };
         if arrived {
             let to = output::node(now);
-            return Ok(match common.output {
+            match common.output {
                 Output::Json => print_json(&json!({
                     "topic": topic, "partition": partition.get(), "from": before, "to": now,
                 }))?,
                 Output::Text => print(&format!("{topic}/{partition} is led by node {to} now\n"))?,
-            });
+            }
+            return Ok(());
         }
         if clock::monotonic() >= deadline {
             bail!(

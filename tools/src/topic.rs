@@ -103,7 +103,7 @@ async fn create(common: &Common, admin: &Admin, args: CreateArgs) -> anyhow::Res
     match admin.create_topic(&topic).await {
         Ok(partitions) => {
             let document = json!({ "topic": name, "partitions": partitions, "created": true });
-            done(common, document, &format!("topic {name} is there, with {partitions} partitions"))
+            done(common, document, &format!("topic {name} is made, partitions: {partitions}"))
         }
         Err(error) if if_not_exists && error.code() == Some(ErrorCode::TopicExists) => done(
             common,

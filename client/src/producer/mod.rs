@@ -180,10 +180,6 @@ impl Producer {
     async fn find_topic(&self, name: &Arc<str>) -> Result<Arc<Topic>, SendError> {
         let (cluster, shared) = (&self.handle.cluster, &self.handle.shared);
         cluster.note_interest(name);
-        let patience = match shared.config.missing_topic {
-            MissingTopic::Refuse => MISSING_TOPIC_PATIENCE,
-            MissingTopic::Create => cluster.config.request_timeout,
-        };
         let began = clock::monotonic();
         let mut backoff = Backoff::new(&cluster.config);
         let mut view = cluster.view();
@@ -193,17 +189,23 @@ impl Producer {
                 shared.adopt_topic(name, &view.topics[&**name]);
                 return Ok(shared.topics.read()[name].clone());
             }
-            let refused = view.refused.get(&**name).filter(|refusal| {
-                refusal.code != ErrorCode::UnknownTopicOrPartition && refusal.code != ErrorCode::Busy
-            });
-            if let Some(refusal) = refused {
-                return Err(SendError::Refused { topic: name.to_string(), refusal: refusal.clone() });
-            }
-            let limit = if failure.is_some() { cluster.config.request_timeout } else { patience };
+            let waited = cluster.config.request_timeout;
+            let limit = match view.refused.get(&**name).filter(|_| failure.is_none()) {
+                // A broker that may make topics has made it before it answers: even then, this is a refusal.
+                Some(refusal) if refusal.code == ErrorCode::UnknownTopicOrPartition => MISSING_TOPIC_PATIENCE,
+                Some(refusal) if !is_passing(refusal.code) => {
+                    return Err(SendError::Refused { topic: name.to_string(), refusal: refusal.clone() });
+                }
+                _ => waited,
+            };
             if left(began + limit).is_none() {
-                return Err(match failure {
-                    None => SendError::UnknownTopic { topic: name.to_string() },
-                    Some(tried) => SendError::Unreachable { topic: name.to_string(), waited: limit, tried },
+                let topic = name.to_string();
+                return Err(match (failure, view.refused.get(&**name)) {
+                    (Some(tried), _) => SendError::Unreachable { topic, waited, tried },
+                    (None, Some(refusal)) if is_passing(refusal.code) => {
+                        SendError::Refused { topic, refusal: refusal.clone() }
+                    }
+                    (None, _) => SendError::UnknownTopic { topic },
                 });
             }
             if view.refused.contains_key(&**name) || failure.is_some() {
@@ -290,6 +292,19 @@ impl Topic {
         };
         partition.0 as usize
     }
+}
+
+/// Whether asking again may bring another answer.
+fn is_passing(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::Busy
+            | ErrorCode::NotCoordinator
+            | ErrorCode::NotLeader
+            | ErrorCode::LeadershipLost
+            | ErrorCode::Stopping
+            | ErrorCode::TimedOut
+    )
 }
 
 /// How long a topic may be unknown before sending to it fails: a topic made a moment ago is not on all brokers yet.

@@ -53,7 +53,7 @@ pub async fn run(common: &Common, args: LoadArgs) -> anyhow::Result<()> {
     for _ in 0..args.producers {
         let producer = common.client().await?.producer(args.producer_config());
         let mut values = values.clone();
-        let value = move |due: Instant| marked(run, due - schedule.start, &values.next());
+        let value = move |due: Instant| marked(run, due - schedule.start, &values.take());
         let acknowledged = Arc::new(AtomicU64::new(0));
         let load = load::run(producer, Arc::from(args.topic.as_str()), schedule, value, acknowledged.clone());
         tasks.push(tokio::spawn(async move {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// When to send.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +65,7 @@ impl Values {
     }
 
     /// The next one.
-    pub fn next(&mut self) -> Bytes {
+    pub fn take(&mut self) -> Bytes {
         // A prime step: neighbours in a batch do not overlap in a pattern that packs well.
         const STEP: usize = 65_537;
         self.at = (self.at + STEP) % (self.bytes.len() - self.size + 1);
@@ -84,8 +85,7 @@ pub async fn run(
     mut value: impl FnMut(Instant) -> Bytes,
     acknowledged: Arc<AtomicU64>,
 ) -> anyhow::Result<Settled> {
-    let mut settlers: Vec<(mpsc::UnboundedSender<(Instant, Ticket)>, tokio::task::JoinHandle<Settled>)> =
-        Vec::new();
+    let mut settlers: Vec<Settler> = Vec::new();
     let mut sent = 0_u64;
     loop {
         let now = clock::monotonic();
@@ -105,18 +105,25 @@ pub async fn run(
         while settlers.len() <= partition {
             // No bound of its own: the producer's bytes in flight bound what waits here.
             let (sender, receiver) = mpsc::unbounded_channel();
-            settlers.push((sender, tokio::spawn(settle(receiver, schedule, acknowledged.clone()))));
+            let task = tokio::spawn(settle(receiver, schedule, acknowledged.clone()));
+            settlers.push(Settler { tickets: sender, task });
         }
         // The settler reads until its sender is dropped.
-        let _ = settlers[partition].0.send((due, ticket));
+        let _ = settlers[partition].tickets.send((due, ticket));
         sent += 1;
     }
     let mut settled = Settled::default();
-    for (sender, task) in settlers {
-        drop(sender);
+    for Settler { tickets, task } in settlers {
+        drop(tickets);
         settled.add(task.await?);
     }
     Ok(settled)
+}
+
+/// The task that awaits one partition's tickets.
+struct Settler {
+    tickets: mpsc::UnboundedSender<(Instant, Ticket)>,
+    task: JoinHandle<Settled>,
 }
 
 async fn settle(

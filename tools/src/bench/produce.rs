@@ -30,7 +30,7 @@ pub async fn run(common: &Common, args: &LoadArgs) -> anyhow::Result<()> {
     let mut tasks = Vec::new();
     for producer in producers {
         let mut values = values.clone();
-        let value = move |_| values.next();
+        let value = move |_| values.take();
         tasks.push(tokio::spawn(load::run(producer, topic.clone(), schedule, value, acknowledged.clone())));
     }
     let mut settled = Settled::default();
