@@ -113,6 +113,16 @@ pub trait DiskFile: Send + Sync + 'static {
     /// `StorageFull` if there is no room. A part may have been made then.
     fn allocate(&self, from: u64, up_to: u64) -> io::Result<()>;
 
+    /// Makes room for `[from, up_to)`, which reads as zeros, and the file at least `up_to` long. Quicker now than
+    /// [`DiskFile::allocate`], and slower at the sync after the first write into it: for large writes, which would
+    /// otherwise be paid for twice.
+    ///
+    /// # Errors
+    /// As [`DiskFile::allocate`].
+    fn reserve(&self, from: u64, up_to: u64) -> io::Result<()> {
+        self.allocate(from, up_to)
+    }
+
     /// Makes durable what was written so far, and the size with it. After one failure every later call fails too: the
     /// kernel drops pages that it could not write, so that a second "success" would mean nothing.
     ///

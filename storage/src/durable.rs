@@ -18,15 +18,17 @@ use std::sync::Arc;
 impl<D: Disk> Log<D> {
     /// What has to be synced for all that is written to be durable; `None` if it is. Several may be under way.
     pub fn begin_sync(&mut self) -> Option<SyncTicket<D>> {
-        let durability = &self.durability;
+        let through = self.segments.last().map_or(Position::ZERO, |last| last.end_position());
+        let durability = &mut self.durability;
         if durability.files.is_empty() && durability.dirs.is_empty() {
             return None;
         }
+        durability.note_ticket(through);
         Some(SyncTicket {
             disk: self.files.disk.clone(),
             files: durability.files.iter().map(|(file, _)| Arc::clone(file)).collect(),
             dirs: durability.dirs.iter().map(|(dir, _)| dir.clone()).collect(),
-            through: self.segments.last().map_or(Position::ZERO, |last| last.end_position()),
+            through,
         })
     }
 
@@ -53,6 +55,13 @@ impl<D: Disk> Log<D> {
 }
 
 impl<D: Disk> Durability<D> {
+    /// A ticket goes out.
+    fn note_ticket(&mut self, through: Position) {
+        let bytes = through.since(self.ticketed);
+        self.ticketed = through;
+        self.sync_bytes_mean = self.sync_bytes_mean - self.sync_bytes_mean / 8 + bytes / 8;
+    }
+
     /// A file was written up to a position.
     pub(crate) fn note_written(&mut self, file: &Arc<D::File>, up_to: Position) {
         match self.files.iter_mut().find(|(held, _)| Arc::ptr_eq(held, file)) {

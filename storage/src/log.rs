@@ -61,6 +61,9 @@ pub(crate) struct Durability<D: Disk> {
     pub(crate) files: Vec<(Arc<D::File>, Position)>,
     /// Directories with new names, until a sync through the position is confirmed.
     pub(crate) dirs: Vec<(PathBuf, Position)>,
+    /// How far the last ticket went, and how much a ticket covers as a rule: a mean over about the last eight.
+    pub(crate) ticketed: Position,
+    pub(crate) sync_bytes_mean: u64,
     /// Segments that are not part of the log any more, to be removed once the position is durable: that of the header
     /// of the segment that took their place.
     pub(crate) dead: Vec<(u64, Position)>,
@@ -131,6 +134,8 @@ impl<D: Disk> Log<D> {
                 marks: VecDeque::new(),
                 files: Vec::new(),
                 dirs: Vec::new(),
+                ticketed: Position::ZERO,
+                sync_bytes_mean: 0,
                 dead: Vec::new(),
             },
             filling: None,
@@ -139,6 +144,7 @@ impl<D: Disk> Log<D> {
         };
         log.durability.last = log.last();
         log.durability.through = log.end_position();
+        log.durability.ticketed = log.durability.through;
         Ok((log, recovered.dead))
     }
 

@@ -130,6 +130,30 @@ impl RealFile {
         named(&self.path, error)
     }
 
+    /// Takes room for a range that was never written, as unwritten extents, which read as zeros.
+    fn take_room(&self, from: u64, up_to: u64) -> io::Result<Room> {
+        if from >= up_to {
+            return Ok(Room::Taken);
+        }
+        self.assert_not_sliced(from, up_to);
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, up_to - from) {
+            Ok(()) => Ok(Room::Taken),
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok(Room::NotSupported),
+            Err(error) => Err(self.named(&error.into())),
+        }
+    }
+
+    fn fill_zeros(&self, from: u64, up_to: u64) -> io::Result<()> {
+        let mut at = from;
+        while at < up_to {
+            let step = (up_to - at).min(ZEROS.len() as u64);
+            let zeros = usize::try_from(step).map_or(&ZEROS[..], |step| &ZEROS[..step]);
+            self.file.write_all_at(zeros, at).map_err(|error| self.named(&error))?;
+            at += step;
+        }
+        Ok(())
+    }
+
     fn write_some(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
         let mut rest: Vec<IoSlice<'_>> = parts.to_vec();
         let mut rest: &mut [IoSlice<'_>] = &mut rest;
@@ -169,24 +193,17 @@ impl DiskFile for RealFile {
     }
 
     fn allocate(&self, from: u64, up_to: u64) -> io::Result<()> {
-        if from >= up_to {
-            return Ok(());
-        }
-        self.assert_not_sliced(from, up_to);
         // First the room, in as few extents as possible and with a clear "full"; then zeros, because the first write
         // into an unwritten extent costs a metadata update in the sync that follows (docs/benchmarks.md).
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, up_to - from) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(self.named(&error.into())),
+        self.take_room(from, up_to)?;
+        self.fill_zeros(from, up_to)
+    }
+
+    fn reserve(&self, from: u64, up_to: u64) -> io::Result<()> {
+        match self.take_room(from, up_to)? {
+            Room::Taken => Ok(()),
+            Room::NotSupported => self.fill_zeros(from, up_to),
         }
-        let mut at = from;
-        while at < up_to {
-            let step = (up_to - at).min(ZEROS.len() as u64);
-            let zeros = usize::try_from(step).map_or(&ZEROS[..], |step| &ZEROS[..step]);
-            self.file.write_all_at(zeros, at).map_err(|error| self.named(&error))?;
-            at += step;
-        }
-        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -218,6 +235,13 @@ impl DiskFile for RealFile {
         let (from, up_to) = (usize::try_from(from), usize::try_from(up_to));
         Ok(map.slice(from.map_err(io::Error::other)?, up_to.map_err(io::Error::other)?))
     }
+}
+
+/// What became of a call for room.
+enum Room {
+    Taken,
+    /// The file system cannot do that without writing.
+    NotSupported,
 }
 
 /// Linux takes at most this many parts in one `pwritev`.
