@@ -25,7 +25,7 @@ use raftline_proto::ids::{BootId, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,8 @@ struct Shared {
     addresses: BTreeMap<NodeId, String>,
     lanes: Arc<BTreeMap<NodeId, Lanes>>,
     states: BTreeMap<NodeId, Mutex<PeerState>>,
+    /// Rung when a peer dials in: whoever waits to dial it again need not wait any longer.
+    heard: BTreeMap<NodeId, Notify>,
     /// Whether any peer has let this node in since its start.
     let_in: AtomicBool,
     /// Why the last peer refused this node for what it is.
@@ -68,12 +70,14 @@ impl Peers {
         addresses.remove(&identity.node());
         let lanes = addresses.keys().map(|node| (*node, Lanes::new())).collect();
         let states = addresses.keys().map(|node| (*node, Mutex::default())).collect();
+        let heard = addresses.keys().map(|node| (*node, Notify::new())).collect();
         let local = Local { identity, boot, members: Arc::new(members) };
         let shared = Shared {
             local,
             addresses,
             lanes: Arc::new(lanes),
             states,
+            heard,
             let_in: AtomicBool::new(false),
             refused: watch::Sender::new(None),
         };

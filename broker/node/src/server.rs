@@ -94,7 +94,6 @@ pub async fn serve(config: Config, asked: Stop) -> Result<(), ServeError> {
     let view = Arc::clone(engine.view());
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    peers.dial(engine.shards(), clock, &stop, &mut tasks);
     tokio::select! {
         open = recovered(&view) => open?,
         () = asked.in_order.cancelled() => {}
@@ -118,6 +117,8 @@ pub async fn serve(config: Config, asked: Stop) -> Result<(), ServeError> {
         stop: stop.clone(),
     }));
     let mut server = tokio::spawn(grpc(listener, &broker, &peers, &engine, clock, &stop));
+    // Only now: a peer that hears this node dials back at once.
+    peers.dial(engine.shards(), clock, &stop, &mut tasks);
     write_address(&address_file, bound)?;
     log_start(&config, &identity, boot, bound, &advertised, engine.reserve_bytes());
 

@@ -69,6 +69,9 @@ impl PeerService {
                 let welcome = Verdict::Welcome(self.shared.local.welcome());
                 drop(sender.try_send(Ok(PeerVerdict { verdict: Some(welcome) })));
                 let ends = self.replace(remote.node, class);
+                if let Some(bell) = self.shared.heard.get(&remote.node) {
+                    bell.notify_one();
+                }
                 let stream = Inflow { service: self.clone(), remote, class, frames, verdicts: sender };
                 tokio::spawn(stream.run(ends));
             }

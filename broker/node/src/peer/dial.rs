@@ -77,8 +77,13 @@ impl Dialler {
 
     pub(super) async fn run(mut self) {
         let mut backoff = Duration::ZERO;
+        let shared = Arc::clone(&self.shared);
+        let heard = shared.heard.get(&self.peer).expect("every peer has a bell");
         loop {
-            tokio::time::sleep(backoff).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff) => {}
+                () = heard.notified() => {}
+            }
             let began = self.clock.monotonic();
             let ended = self.session().await;
             let lived = self.clock.monotonic().since(began);
