@@ -1,7 +1,7 @@
 //! Taking entries away: at the end (truncation), at the front (retention), or all of them (a new start).
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::AppendError;
+use crate::error::{AppendError, RetainError};
 use crate::log::Log;
 use crate::recover;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentStart};
@@ -68,34 +68,28 @@ impl<D: Disk> Log<D> {
     }
 
     /// Drops the oldest segments that retention no longer covers: those whose newest record is older than
-    /// `older_than`, and those without which `bytes_max` would still be left. Whole segments only, never the last
-    /// one, none with an entry at or above `up_to`, and none whose successor is not durable yet. Returns the log's
-    /// new start if it moved.
+    /// `older_than`, and those without which `bytes_max` would still be left. Whole segments only, none with an entry
+    /// at or above `up_to`, and none whose successor is not durable yet. The last segment goes by age alone, when all
+    /// of it is too old: an empty one takes its place. Returns the log's new start if it moved.
     ///
-    /// Syncs one file on this thread if anything goes.
+    /// Syncs on this thread if anything goes.
     ///
     /// # Errors
-    /// The log is as it was if its new beginning could not be made durable: after a failed sync, stop the process.
+    /// The log is as it was. After [`RetainError::SyncFailed`], stop the process.
     pub fn retain(
         &mut self,
         older_than: Option<Timestamp>,
         bytes_max: Option<u64>,
         up_to: Index,
-    ) -> io::Result<Option<(EntryId, Offset)>> {
+    ) -> Result<Option<(EntryId, Offset)>, RetainError> {
+        if let Some(limit) = older_than {
+            self.seal_expired(limit, up_to)?;
+        }
         let count = self.expired(older_than, bytes_max, up_to);
         if count == 0 {
             return Ok(None);
         }
-        // The log begins with this segment from now on, and says so itself: then it does not matter which of the
-        // files before it a power cut brings back.
-        let mut header = self.segments[count].header;
-        header.start = SegmentStart::Begins;
-        let file = self.files.get(header.sequence)?;
-        file.write_at(&[IoSlice::new(&header.encode())], 0)?;
-        file.sync_data()?;
-        self.segments[count].header = header;
-        self.start = (header.previous, header.base_offset);
-        self.move_first_term();
+        self.begin_with(count)?;
         for segment in self.segments.drain(..count) {
             let sequence = segment.header.sequence;
             // One that cannot be removed now is tried again after the next sync, or at the next start.
@@ -104,6 +98,36 @@ impl<D: Disk> Log<D> {
             }
         }
         Ok(Some(self.start))
+    }
+
+    /// Seals the last segment if all of it is durable, committed and too old. A quiet log would keep it for ever.
+    fn seal_expired(&mut self, limit: Timestamp, up_to: Index) -> Result<(), RetainError> {
+        let Some(active) = self.segments.last() else { return Ok(()) };
+        let too_old = active.index.time_max().is_some_and(|time| time < limit);
+        let settled = self.staged.is_empty() && self.durability.last == self.last();
+        if !too_old || !settled || active.up_to > up_to {
+            return Ok(());
+        }
+        self.open_segment(self.segments.len(), self.last(), self.next_offset()).map_err(RetainError::Io)?;
+        if let Some(ticket) = self.begin_sync() {
+            ticket.run().map_err(RetainError::SyncFailed)?;
+            self.durable_through(ticket.through());
+        }
+        Ok(())
+    }
+
+    /// Makes the log begin with segment `nth`, durably. The segment says so itself: then it does not matter which of
+    /// the files before it a power cut brings back.
+    fn begin_with(&mut self, nth: usize) -> Result<(), RetainError> {
+        let mut header = self.segments[nth].header;
+        header.start = SegmentStart::Begins;
+        let file = self.files.get(header.sequence).map_err(RetainError::Io)?;
+        file.write_at(&[IoSlice::new(&header.encode())], 0).map_err(RetainError::Io)?;
+        file.sync_data().map_err(RetainError::SyncFailed)?;
+        self.segments[nth].header = header;
+        self.start = (header.previous, header.base_offset);
+        self.move_first_term();
+        Ok(())
     }
 
     /// How many segments retention no longer covers.

@@ -33,7 +33,7 @@ pub mod sync;
 
 pub use allocate::Allocation;
 pub use disk::{Disk, DiskFile};
-pub use error::{AppendError, Damage, OpenError, ReadError};
+pub use error::{AppendError, Damage, OpenError, ReadError, RetainError};
 pub use log::{Log, LogOptions};
 pub use read::{BatchesRead, EntriesRead};
 pub use real::RealDisk;

@@ -84,6 +84,10 @@ impl Staged {
         self.entries.drain(..run.count).map(|entry| (entry.header, entry.time_max))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Drops the entries from `from` on.
     pub(crate) fn cut(&mut self, from: Index) {
         while self.entries.back().is_some_and(|entry| entry.header.id.index >= from) {

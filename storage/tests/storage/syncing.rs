@@ -2,7 +2,7 @@
 
 use crate::common::{GROUP, contents, disk, fill, fresh, id, open, options, segment_files, sync};
 use raftline_proto::ids::{GroupId, Index, Offset, Position};
-use raftline_storage::{Lazy, Log, SimDisk, StateFile, SyncSet};
+use raftline_storage::{Lazy, Log, RetainError, SimDisk, StateFile, SyncSet};
 use std::path::{Path, PathBuf};
 
 /// The last entry that a power cut cannot take.
@@ -154,6 +154,42 @@ fn retention_by_time_and_size() {
     let half = log.bytes() / 2;
     log.retain(None, Some(half), Index(61)).unwrap().unwrap();
     assert!(log.bytes() >= half && log.bytes() < half + 1000);
+}
+
+#[test]
+fn a_quiet_log_ends_up_empty() {
+    use crate::common::time_of;
+    use raftline_proto::time::Timestamp;
+    let (disk, mut log) = fresh(1 << 20);
+    fill(&mut log, 1, 20, 100);
+    let later = Timestamp(time_of(20) + 1000);
+    assert_eq!(log.retain(Some(later), None, Index(21)).unwrap(), None, "not durable yet");
+    sync(&mut log);
+    assert_eq!(log.retain(Some(later), None, Index(20)).unwrap(), None, "not all committed yet");
+    assert_eq!(log.retain(Some(Timestamp(time_of(19))), None, Index(21)).unwrap(), None, "not all too old");
+    assert_eq!(log.retain(None, Some(0), Index(21)).unwrap(), None, "the last one goes by age alone");
+    let end = (id(1, 20), log.next_offset());
+    assert_eq!(log.retain(Some(later), None, Index(21)).unwrap(), Some(end));
+    assert_eq!(log.retain(Some(later), None, Index(21)).unwrap(), None);
+    assert_eq!((log.last(), log.durable(), segment_files(&disk).len()), (id(1, 20), id(1, 20), 1));
+    for seed in 0..20 {
+        let again = open(&disk.crash(seed), 1 << 20, log.durable_position()).unwrap();
+        assert_eq!((again.start(), again.last()), (end, id(1, 20)));
+    }
+    let entries = fill(&mut log, 2, 3, 100);
+    sync(&mut log);
+    assert_eq!(contents(&open(&disk.durable(), 1 << 20, log.durable_position()).unwrap()), entries);
+}
+
+#[test]
+fn retention_that_cannot_be_made_durable_drops_nothing() {
+    let (disk, mut log) = fresh(1000);
+    let entries = fill(&mut log, 1, 60, 100);
+    sync(&mut log);
+    disk.fail_next_sync();
+    let files = segment_files(&disk);
+    assert!(matches!(log.retain(None, Some(0), Index(61)), Err(RetainError::SyncFailed(_))));
+    assert_eq!((contents(&log), segment_files(&disk)), (entries, files));
 }
 
 #[test]
