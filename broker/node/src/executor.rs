@@ -163,6 +163,10 @@ impl<D: Disk> Executor<D> {
         outside: &mut impl Outside<D>,
         answers: &mut Vec<Event<Payload>>,
     ) {
+        if self.sync == SyncState::Failed {
+            // Another sync failed meanwhile: nothing that this one says counts.
+            return;
+        }
         assert!(self.sync == SyncState::InFlight, "a round came back that was not in flight");
         if let Err(error) = result {
             self.sync = SyncState::Failed;
@@ -307,7 +311,7 @@ impl<D: Disk> Executor<D> {
                 self.find_offset(request, group, (timestamp, up_to), outside);
             }
             Effect::Retain { group, older_than, bytes_max, up_to } => {
-                self.retain(group, (older_than, bytes_max), up_to, answers);
+                self.retain(group, (older_than, bytes_max), up_to, outside, answers);
             }
             Effect::PublishImage(image) => outside.publish_image(image),
             Effect::LeaderChanged { group, term, leader, role } => {

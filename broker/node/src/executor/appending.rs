@@ -9,9 +9,9 @@ use raftline_proto::ids::{GroupId, Index};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::LogStart;
 use raftline_shard::types::Event;
-use raftline_storage::{AppendError, Disk, Log};
+use raftline_storage::{AppendError, Disk, Log, RetainError};
 
-use super::{Executor, Outside};
+use super::{Executor, Outside, SyncState};
 use crate::payload::Payload;
 
 impl<D: Disk> Executor<D> {
@@ -126,15 +126,24 @@ impl<D: Disk> Executor<D> {
         group: GroupId,
         limits: (Option<Timestamp>, Option<u64>),
         up_to: Index,
+        outside: &mut impl Outside<D>,
         answers: &mut Vec<Event<Payload>>,
     ) {
         self.write(group);
         let Some(open) = self.groups.get_mut(&group) else { return };
         let (older_than, bytes_max) = limits;
         let before = open.log.start();
-        if let Err(error) = open.log.retain(older_than, bytes_max, up_to) {
+        match open.log.retain(older_than, bytes_max, up_to) {
+            Ok(_) => {}
             // What is left stays; the next round of retention tries again.
-            tracing::warn!(%group, %error, "old segments could not be removed");
+            Err(RetainError::Io(error)) => {
+                tracing::warn!(%group, %error, "old segments could not be removed");
+            }
+            Err(RetainError::SyncFailed(error)) => {
+                self.sync = SyncState::Failed;
+                outside.sync_failed(&error);
+                return;
+            }
         }
         let (previous, offset) = open.log.start();
         if (previous, offset) != before {
