@@ -60,6 +60,7 @@ pub struct Executor<D: Disk> {
     resting: Resting,
     sync: SyncState,
     lazy: LazyState,
+    bytes_appended: u64,
 }
 
 /// An open group.
@@ -69,6 +70,8 @@ struct Group<D: Disk> {
     staged: bool,
     /// The disk refused an append this turn: later ones of the same turn would leave a gap, so they are dropped.
     refused: bool,
+    /// The disk refused the last write.
+    full: bool,
     /// An allocation is under way.
     allocating: bool,
     /// Read or written since resting groups were looked for last.
@@ -112,6 +115,7 @@ impl<D: Disk> Executor<D> {
             resting: Resting::default(),
             sync: SyncState::Idle,
             lazy: LazyState::Clean,
+            bytes_appended: 0,
         };
         if shard == 0 {
             executor.find_trash();
@@ -217,6 +221,11 @@ impl<D: Disk> Executor<D> {
     #[must_use]
     pub fn log(&self, group: GroupId) -> Option<&Log<D>> {
         self.groups.get(&group).map(|open| &open.log)
+    }
+
+    /// How many bytes of entries were appended since this was last asked.
+    pub fn take_bytes_appended(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_appended)
     }
 
     /// Whether a sync round is in flight.

@@ -42,6 +42,9 @@ pub const SMALL_STACK_BYTES: usize = 256 << 10;
 /// How often free space is looked at.
 pub const DISK_SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// However little is left above the reserve, free space is not looked at more often than after so many bytes.
+pub const DISK_LOOK_BYTES_MIN: u64 = 1 << 20;
+
 /// What is kept free on the data directory's disk, unless configured: this much or a twentieth of the disk,
 /// whichever is smaller.
 pub const DISK_RESERVE_BYTES: u64 = 256 << 20;

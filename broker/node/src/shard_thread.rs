@@ -142,6 +142,7 @@ impl<S: PeerSender> ShardThread<S> {
         self.shard.end_turn(now, &mut self.effects);
         self.executor.perform(&mut self.effects, &mut self.world, &mut self.answers);
         self.executor.end_turn(now, &mut self.world, &mut self.answers);
+        self.world.links.allocations.spent(self.executor.take_bytes_appended());
         self.world.flush();
     }
 
@@ -217,7 +218,13 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
     }
 
     fn leader_changed(&mut self, group: GroupId, term: Term, leader: Option<NodeId>, role: Role) {
-        tracing::debug!(%group, %term, ?leader, ?role, "leader changed");
+        let known = self.links.view.leader(group).and_then(|known| known.leader);
+        match leader {
+            Some(leader) if known != Some(leader) => {
+                tracing::info!(%group, %term, %leader, "leader changed");
+            }
+            Some(_) | None => tracing::debug!(%group, %term, ?leader, ?role, "role or term changed"),
+        }
         self.links.view.set_leader(group, GroupLeader { term, leader, role });
     }
 

@@ -15,6 +15,10 @@ use raftline_proto::api::{
     Durability, ErrorCode, FetchReply, FetchRequest, InitProducerRequest, ListOffsetRequest, MetadataRequest,
     NodeStatusRequest, ProduceRequest, TransferRequest,
 };
+use raftline_proto::batch::{Builder, Codec};
+use raftline_proto::entry::ProducerBatch;
+use raftline_proto::ids::ProducerId;
+use raftline_proto::time::Timestamp;
 use std::collections::BTreeMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -352,4 +356,38 @@ async fn a_broker_that_cannot_start_says_why() {
     other.extend(["--cluster".to_owned(), "other".to_owned()]);
     let error = serve(other).await.unwrap_err();
     assert!(error.to_string().contains("belongs to cluster `dev`"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_of_an_idempotent_producer_is_recognised() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut broker = lone(directory.path(), &[]).await;
+    create(&mut broker.client, "t", 1, &[]).await;
+    let id = broker.client.init_producer(InitProducerRequest {}).await.unwrap().into_inner();
+    let stamped = |epoch: u32, base_sequence| {
+        let mut builder = Builder::new(Codec::None);
+        let epoch = u16::try_from(epoch).unwrap();
+        builder.set_producer(ProducerBatch { id: ProducerId(id.producer_id), epoch, base_sequence });
+        builder.push(Timestamp(0), None, Some(b"v"), &[]).unwrap();
+        ProduceRequest { topic: "t".to_owned(), batch: builder.build(), ..ProduceRequest::default() }
+    };
+    let mut producing = Producing::open(&mut broker.client).await;
+    for (sequence, duplicate, offset) in
+        [(0, false, 0), (1, false, 1), (1, true, 1), (0, true, 0), (2, false, 2)]
+    {
+        producing.requests.send(stamped(1, sequence)).await.unwrap();
+        let reply = producing.reply().await;
+        let Some(ReplyResult::Produced(produced)) = reply.result else { panic!("{reply:?}") };
+        assert_eq!((produced.base_offset, produced.duplicate), (offset, duplicate), "sequence {sequence}");
+    }
+    let refusal = producing.refusal(stamped(1, 9)).await;
+    assert_eq!(refusal.code(), ErrorCode::OutOfOrderSequence);
+    assert!(
+        refusal.message.contains("sequence 3") && refusal.message.contains("got 9"),
+        "{}",
+        refusal.message
+    );
+    let refusal = producing.refusal(stamped(0, 3)).await;
+    assert_eq!(refusal.code(), ErrorCode::ProducerFenced);
+    broker.stop().await.unwrap();
 }

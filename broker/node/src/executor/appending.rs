@@ -33,6 +33,7 @@ impl<D: Disk> Executor<D> {
             }
         };
         open.log.append(header, parts);
+        self.bytes_appended += header.entry_bytes();
         self.stage(header.group);
     }
 
@@ -52,6 +53,7 @@ impl<D: Disk> Executor<D> {
         let entry_bytes: u64 = entries.iter().map(EntryHeader::entry_bytes).sum();
         let up_to = skip + usize::try_from(entry_bytes).expect("within a message");
         open.log.append_encoded(entries, payload.bytes().slice(skip..up_to));
+        self.bytes_appended += entry_bytes;
         self.stage(group);
     }
 
@@ -77,11 +79,20 @@ impl<D: Disk> Executor<D> {
         open.staged = false;
         // What came before a refusal in the same write may have been written.
         self.dirty.insert(group);
-        if let Err(AppendError { last, source }) = open.log.write() {
-            tracing::warn!(%group, %last, error = %source, "the disk refused an append");
-            if !open.refused {
-                open.refused = true;
-                self.refused.push(group);
+        match open.log.write() {
+            Ok(()) => {
+                if std::mem::take(&mut open.full) {
+                    tracing::info!(%group, last = %open.log.last(), "the disk takes appends again");
+                }
+            }
+            Err(AppendError { last, source }) => {
+                // Once, not for every retry: a leader tries again several times a second.
+                if !std::mem::replace(&mut open.full, true) {
+                    tracing::warn!(%group, %last, error = %source, "the disk refuses appends");
+                }
+                if !std::mem::replace(&mut open.refused, true) {
+                    self.refused.push(group);
+                }
             }
         }
     }

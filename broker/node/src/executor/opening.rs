@@ -29,9 +29,24 @@ impl<D: Disk> Executor<D> {
         let floor = self.state.get(group).floor;
         match Log::open(self.disk.clone(), &dir, group, log_options(config), floor) {
             Ok(log) => {
-                tracing::debug!(%group, recovery = ?log.recovery(), "log opened");
+                let recovery = log.recovery();
+                if recovery.bytes_cut > 0 || recovery.bytes_settled > 0 {
+                    tracing::info!(
+                        %group, dir = %dir.display(), last = %log.last(), bytes_cut = recovery.bytes_cut,
+                        bytes_settled = recovery.bytes_settled,
+                        "log recovered: a torn tail that was never acknowledged is cut, the rest synced again"
+                    );
+                }
+                tracing::debug!(%group, ?recovery, "log opened");
                 let first = log.start().0.index.next();
-                let open = Group { log, staged: false, refused: false, allocating: false, awake: false };
+                let open = Group {
+                    log,
+                    staged: false,
+                    refused: false,
+                    full: false,
+                    allocating: false,
+                    awake: false,
+                };
                 self.groups.insert(group, open);
                 self.opening.push_back((group, first));
                 self.touch(group);
