@@ -86,9 +86,16 @@ impl<D: Disk> Log<D> {
         let (mut log, dead) = Self::scan(disk, dir, group, options, floor)?;
         log.settle(floor).map_err(|source| OpenError::Io { file: dir.to_path_buf(), source })?;
         // Only now: what takes their place is durable.
-        for sequence in dead {
-            let file = log.files.path(sequence);
-            log.files.remove(sequence).map_err(|source| OpenError::Io { file, source })?;
+        for sequence in &dead {
+            let file = log.files.path(*sequence);
+            log.files.remove(*sequence).map_err(|source| OpenError::Io { file, source })?;
+        }
+        if !dead.is_empty() {
+            // And gone for good before anything is appended. Else a power cut could bring one back that fits again:
+            // 1. segment 33 goes on after entry 2.272; that entry is lost in a power cut, so 33 is dead;
+            // 2. its name is removed, not durably; a leader sends 2.272 again and 4.273 after it; both are synced;
+            // 3. the next power cut undoes the removal: 33 goes on after 2.272, and 4.273 is cut though acknowledged.
+            log.files.disk.sync_dir(dir).map_err(|source| OpenError::Io { file: dir.to_path_buf(), source })?;
         }
         log.files.close();
         Ok(log)

@@ -116,7 +116,6 @@ fn progress(
     if let Verdict::Bad(violation) = &outcome.verdict {
         eprintln!("seed {} is BAD: {violation}", outcome.seed);
     }
-    if outcome.verdict == Verdict::Void { eprintln!("void {} {:?}", outcome.seed, outcome.counts); }
     let mut shown = shown.lock().expect("no holder of this lock panics");
     if shown.elapsed() >= Duration::from_secs(5) {
         *shown = wall_clock();

@@ -181,6 +181,19 @@ pub enum Fact<'a> {
         /// What was promised.
         durability: Durability,
     },
+    /// A leader refused an idempotent producer's batch for its sequence number.
+    SequenceRefused {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The term that it leads in, or led in when it last took a turn.
+        term: Term,
+        /// Whose batch.
+        producer: ProducerBatch,
+        /// What the leader expects next.
+        expected: u32,
+    },
     /// A node started again and opened a group; `last` is where its recovered log ends.
     Reopened {
         /// Who.

@@ -1,10 +1,11 @@
 //! ORDER and IDEMP: in the committed log an idempotent producer's batches follow each other in sequence, none twice
-//! and none left out; and no batch of any producer is there twice.
+//! and none left out; and no batch of any producer is there twice. No leader forgets where a producer was: unless a
+//! newer one has replaced it, it never expects less than what is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use raftline_proto::entry::ProducerBatch;
-use raftline_proto::ids::{GroupId, ProducerId};
+use raftline_proto::ids::{GroupId, ProducerId, Term};
 
 use super::{Check, Ledger};
 use crate::sim::facts::{Digest, Fact};
@@ -13,6 +14,8 @@ use crate::sim::facts::{Digest, Fact};
 pub(super) struct OncePerProducer {
     next: BTreeMap<(GroupId, ProducerId), (u16, u32)>,
     contents: BTreeSet<(GroupId, u64)>,
+    /// The newest leader of each group.
+    newest: BTreeMap<GroupId, Term>,
 }
 
 impl Check for OncePerProducer {
@@ -21,22 +24,40 @@ impl Check for OncePerProducer {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Ledger) -> Result<(), String> {
-        let Fact::FirstCommitted { group, entries, .. } = fact else {
-            return Ok(());
-        };
-        for entry in entries.iter().filter(|entry| entry.is_data()) {
-            if !self.contents.insert((*group, entry.content)) {
-                return Err(format!("entry {} of group {group} repeats a batch that is there already", entry.id()));
+        match fact {
+            Fact::FirstCommitted { group, entries, .. } => {
+                entries.iter().filter(|entry| entry.is_data()).try_for_each(|entry| self.once(*group, entry))
             }
-            if let Some(producer) = entry.producer {
-                self.in_sequence(*group, entry, producer)?;
+            Fact::Elected { group, term, .. } => {
+                let newest = self.newest.entry(*group).or_default();
+                *newest = (*newest).max(*term);
+                Ok(())
             }
+            Fact::SequenceRefused { life, group, term, producer, expected } => {
+                let replaced = self.newest.get(group).is_some_and(|newest| newest > term);
+                let next = self.next.get(&(*group, producer.id)).copied();
+                match next {
+                    Some((epoch, next)) if !replaced && producer.epoch == epoch && *expected < next => Err(format!(
+                        "{life} leads group {group} in term {term} and expects sequence {expected} of producer {}; \
+                         committed is up to {next}",
+                        producer.id
+                    )),
+                    Some(_) | None => Ok(()),
+                }
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl OncePerProducer {
+    fn once(&mut self, group: GroupId, entry: &Digest) -> Result<(), String> {
+        if !self.contents.insert((group, entry.content)) {
+            return Err(format!("entry {} of group {group} repeats a batch that is there already", entry.id()));
+        }
+        entry.producer.map_or(Ok(()), |producer| self.in_sequence(group, entry, producer))
+    }
+
     fn in_sequence(&mut self, group: GroupId, entry: &Digest, producer: ProducerBatch) -> Result<(), String> {
         let next = (producer.base_sequence + entry.header.record_count) & SEQUENCE_MAX;
         let known = self.next.insert((group, producer.id), (producer.epoch, next));
@@ -78,6 +99,24 @@ mod tests {
         must_trip(OncePerProducer::default(), &[first_committed(1, &gap)], "where 2 (epoch 0) comes next");
         let late = [stamped(1, 1, 0, 2, 5)];
         must_trip(OncePerProducer::default(), &[first_committed(1, &late)], "where 0 (epoch 0) comes next");
+    }
+
+    #[test]
+    fn a_leader_that_forgot_a_producer_trips() {
+        let log = [stamped(1, 1, 0, 4, 0)];
+        let refused = |expected| Fact::SequenceRefused {
+            life: life(1),
+            group: GROUP,
+            term: Term(1),
+            producer: ProducerBatch { id: ProducerId(1), epoch: 0, base_sequence: 4 },
+            expected,
+        };
+        let before = [elected(1, 1, &[]), first_committed(1, &log)];
+        let [leads, commits] = &before;
+        must_trip(OncePerProducer::default(), &[leads.clone(), commits.clone(), refused(2)], "committed is up to 4");
+        must_pass(OncePerProducer::default(), &[leads.clone(), commits.clone(), refused(6)]);
+        let replaced = elected(2, 2, &log);
+        must_pass(OncePerProducer::default(), &[leads.clone(), commits.clone(), replaced, refused(2)]);
     }
 
     #[test]

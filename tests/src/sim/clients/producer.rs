@@ -48,8 +48,8 @@ pub struct Producer {
     leader: Option<NodeId>,
     /// Not acknowledged yet, in send order.
     batches: VecDeque<Batch>,
-    /// Calls under way or given up, by tag: which batch, and whether all before it had been acknowledged then.
-    calls: BTreeMap<u64, Attempt>,
+    /// Calls under way or given up, by tag: which batch they carry.
+    calls: BTreeMap<u64, u64>,
     next_tag: u64,
     next_number: u64,
     next_sequence: u32,
@@ -67,13 +67,6 @@ struct Batch {
     number: u64,
     bytes: Bytes,
     sent: Option<Monotonic>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Attempt {
-    number: u64,
-    /// No batch before it was unacknowledged when it left.
-    first: bool,
 }
 
 impl Producer {
@@ -156,14 +149,14 @@ impl Producer {
             wishes.wake_at(around.backoff());
             return;
         }
-        let Some(attempt) = self.calls.remove(&tag) else { return };
+        let Some(number) = self.calls.remove(&tag) else { return };
         match reply {
             Some(OutReply::Shard(Reply::Produced(Ok(_)))) => {
-                self.acknowledged(attempt.number);
+                self.acknowledged(number);
                 wishes.wake_at(around.now + STEP);
             }
-            Some(OutReply::Shard(Reply::Produced(Err(error)))) => self.refused(attempt, &error, around, wishes),
-            _ => self.resend(attempt, None, Outcome::Unknown, around, wishes),
+            Some(OutReply::Shard(Reply::Produced(Err(error)))) => self.refused(number, &error, around, wishes),
+            _ => self.resend(number, None, Outcome::Unknown, around, wishes),
         }
     }
 
@@ -252,7 +245,7 @@ impl Producer {
             let tag = self.tag();
             let batch = &mut self.batches[position];
             batch.sent = Some(around.now);
-            self.calls.insert(tag, Attempt { number: batch.number, first: position == 0 });
+            self.calls.insert(tag, batch.number);
             let info = BatchHeader::decode(&batch.bytes).expect("a batch just built").info();
             let (group, durability) = (self.habits.group, self.habits.durability);
             let ask = Ask::Produce { group, batch: batch.bytes.clone(), info, durability };
@@ -276,30 +269,27 @@ impl Producer {
 
     fn refused(
         &mut self,
-        attempt: Attempt,
+        number: u64,
         error: &ProduceError,
         around: &mut Around<'_>,
         wishes: &mut Wishes,
     ) {
         match error {
             ProduceError::NotLeader { leader, .. } => {
-                self.resend(attempt, *leader, Outcome::NotDone, around, wishes);
+                self.resend(number, *leader, Outcome::NotDone, around, wishes);
             }
             ProduceError::LeadershipLost { leader } => {
-                self.resend(attempt, *leader, Outcome::Unknown, around, wishes);
+                self.resend(number, *leader, Outcome::Unknown, around, wishes);
             }
-            ProduceError::TimedOut => self.resend(attempt, self.leader, Outcome::Unknown, around, wishes),
+            ProduceError::TimedOut => self.resend(number, self.leader, Outcome::Unknown, around, wishes),
             ProduceError::Busy | ProduceError::DiskFull { .. } | ProduceError::Stopping => {
-                self.resend(attempt, self.leader, Outcome::NotDone, around, wishes);
+                self.resend(number, self.leader, Outcome::NotDone, around, wishes);
             }
-            ProduceError::UnknownGroup => self.resend(attempt, None, Outcome::NotDone, around, wishes),
+            ProduceError::UnknownGroup => self.resend(number, None, Outcome::NotDone, around, wishes),
+            // One before it was refused or lost, or this attempt is an old one that comes late, or the leader was
+            // replaced and does not know it yet. The checkers judge whether the leader may say so.
             ProduceError::OutOfOrderSequence { .. } => {
-                // Legal if one before it was refused or lost, or if this attempt is an old one that comes late.
-                let unacked = self.batches.front().is_some_and(|batch| batch.number == attempt.number);
-                if attempt.first && unacked {
-                    wishes.outrage = Some(format!("{} is told {error:?} with all before it acknowledged", self.describe()));
-                }
-                self.resend(attempt, self.leader, Outcome::NotDone, around, wishes);
+                self.resend(number, None, Outcome::NotDone, around, wishes);
             }
             ProduceError::ProducerFenced { .. } | ProduceError::TooLarge { .. } => {
                 wishes.outrage = Some(format!("{} is told {error:?}", self.describe()));
@@ -309,13 +299,13 @@ impl Producer {
 
     fn resend(
         &mut self,
-        attempt: Attempt,
+        number: u64,
         leader: Option<NodeId>,
         outcome: Outcome,
         around: &mut Around<'_>,
         wishes: &mut Wishes,
     ) {
-        if !self.batches.iter().any(|batch| batch.number == attempt.number) {
+        if !self.batches.iter().any(|batch| batch.number == number) {
             return;
         }
         self.leader = leader;

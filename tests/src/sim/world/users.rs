@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raftline_broker::payload::{OutReply, Payload};
-use raftline_proto::ids::{GroupId, NodeId, TopicId};
+use raftline_proto::entry::BatchInfo;
+use raftline_proto::ids::{GroupId, NodeId, Term, TopicId};
 use raftline_proto::time::Monotonic;
 use raftline_shard::image::MetadataImage;
-use raftline_shard::types::{CoordinatorCommand, Durability, Event, Reply, RequestId};
+use raftline_shard::types::{CoordinatorCommand, Durability, Event, ProduceError, Reply, RequestId};
 
 use super::watch::{content_of, served};
 use super::{Step, World};
@@ -54,7 +55,7 @@ struct Pending {
 
 /// What the checkers need to know of a request.
 enum Asked {
-    Produce { group: GroupId, content: u64, record_count: u32, durability: Durability },
+    Produce { group: GroupId, content: u64, info: BatchInfo, durability: Durability },
     Fetch { group: GroupId, from: raftline_proto::ids::Offset },
     Other,
 }
@@ -260,10 +261,9 @@ impl World {
             Ask::Produce { group, batch, info, durability } => {
                 let content = content_of(&batch);
                 self.users.first_asked.entry(content).or_insert(to);
-                let record_count = info.record_count;
-                let asked = Asked::Produce { group, content, record_count, durability };
+                let asked = Asked::Produce { group, content, info, durability };
                 self.trace(Place::at(to, group), "produce", content, || {
-                    format!("client {client} batch {content:016x}, {record_count} records, {:?}", info.producer)
+                    format!("client {client} batch {content:016x}, {} records, {:?}", info.record_count, info.producer)
                 });
                 let payload = Payload::Batch(batch);
                 let event = Event::Produce { request, group, batch: info, payload, durability, deadline };
@@ -295,7 +295,7 @@ impl World {
         };
         match (&pending.asked, &reply) {
             (
-                Asked::Produce { group, content, record_count, durability },
+                Asked::Produce { group, content, info, durability },
                 OutReply::Shard(Reply::Produced(Ok(produced))),
             ) => {
                 let (group, content) = (*group, *content);
@@ -309,12 +309,17 @@ impl World {
                     }
                 }
                 self.counts.acks += u64::from(*durability == Durability::Quorum);
-                let (base_offset, record_count, durability) = (produced.base_offset, *record_count, *durability);
+                let (base_offset, record_count, durability) = (produced.base_offset, info.record_count, *durability);
                 self.judge.fact(&Fact::Acked { group, base_offset, content, record_count, durability });
             }
-            (Asked::Produce { group, .. }, OutReply::Shard(Reply::Produced(Err(error)))) => {
-                if matches!(error, raftline_shard::types::ProduceError::LeadershipLost { .. }) {
+            (Asked::Produce { group, info, .. }, OutReply::Shard(Reply::Produced(Err(error)))) => {
+                if matches!(error, ProduceError::LeadershipLost { .. }) {
                     self.judge.marks.hit(Mark::LeadershipLostAnswered);
+                }
+                if let (ProduceError::OutOfOrderSequence { expected, .. }, Some(producer)) = (error, info.producer) {
+                    let (group, expected) = (*group, *expected);
+                    let term = self.views.get(&(life.node, group)).map_or(Term::ZERO, |view| view.elected);
+                    self.judge.fact(&Fact::SequenceRefused { life, group, term, producer, expected });
                 }
                 let place = Place::at(life.node, *group);
                 let (client, now) = (pending.client, self.heap.now());
