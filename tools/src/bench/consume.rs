@@ -88,6 +88,6 @@ pub async fn run(common: &Common, args: &ConsumeBenchArgs) -> anyhow::Result<()>
     bar.abort();
     let settings =
         json!({ "topic": args.topic, "partitions": partitions, "prefetch_bytes": args.prefetch_bytes });
-    let measured = Measured { records, bytes, time, failed: 0, failure: None, latencies: None };
+    let measured = Measured { records, bytes, time, failed: 0, failure: None, latencies: None, disk: None };
     print_result(common, "consume", settings, &measured)
 }

@@ -34,6 +34,7 @@ pub async fn run(common: &Common, args: LoadArgs) -> anyhow::Result<()> {
         bail!("--size has to be at least {MARK_BYTES} for e2e: every record carries a mark of that size");
     }
     let rate = Some(args.rate.unwrap_or(RATE_DEFAULT));
+    let disk = args.measure_disk()?;
     let client = common.client().await?;
     let partitions = ensure_topic(&client, &args).await?;
     let mut consumer = client.consumer(ConsumerConfig::default());
@@ -80,6 +81,7 @@ pub async fn run(common: &Common, args: LoadArgs) -> anyhow::Result<()> {
         failed: settled.failed,
         failure: settled.failure.map(|failure| failure.to_string()),
         latencies: Some(latencies),
+        disk,
     };
     print_result(common, "e2e", settings(&args, partitions, rate), &measured)
 }

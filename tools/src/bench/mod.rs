@@ -5,19 +5,22 @@
 //! coordinated omission). Without a rate, as much is sent as the cluster takes, and latency is mostly queueing.
 //!
 //! In reading order: this file (the options), [`load`] (sending at a pace), [`produce`], [`consume`], [`e2e`],
-//! [`report`].
+//! [`disk`] (the disk by itself), [`report`].
 
 pub mod consume;
+pub mod disk;
 pub mod e2e;
 pub mod load;
 pub mod produce;
 pub mod report;
 
+use self::disk::DiskRate;
 use crate::cli::Common;
 use crate::produce::{Acks, Packing};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use raftline_client::{Client, ErrorCode, NewTopic, ProducerConfig};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What to measure.
@@ -73,9 +76,17 @@ pub struct LoadArgs {
     /// Bytes that a producer has under way at most.
     #[arg(long, value_name = "BYTES", default_value_t = ProducerConfig::default().in_flight_bytes)]
     pub in_flight_bytes: usize,
+    /// Measure, before the load begins, how fast the disk that holds this folder syncs, and print it beside the result.
+    #[arg(long, value_name = "DIR")]
+    pub disk_dir: Option<PathBuf>,
 }
 
 impl LoadArgs {
+    /// What the disk does by itself, if that was asked for.
+    fn measure_disk(&self) -> anyhow::Result<Option<DiskRate>> {
+        self.disk_dir.as_deref().map(disk::measure).transpose()
+    }
+
     fn producer_config(&self) -> ProducerConfig {
         ProducerConfig {
             durability: self.acks.into(),

@@ -17,6 +17,7 @@ use std::time::Duration;
 /// # Errors
 /// The cluster cannot be reached, or nothing was acknowledged.
 pub async fn run(common: &Common, args: &LoadArgs) -> anyhow::Result<()> {
+    let disk = args.measure_disk()?;
     let partitions = ensure_topic(&common.client().await?, args).await?;
     let mut producers = Vec::new();
     for _ in 0..args.producers {
@@ -53,6 +54,7 @@ pub async fn run(common: &Common, args: &LoadArgs) -> anyhow::Result<()> {
         failed: settled.failed,
         failure: settled.failure.map(|failure| failure.to_string()),
         latencies: Some(settled.latencies),
+        disk,
     };
     print_result(common, "produce", settings(args, partitions, args.rate), &measured)
 }

@@ -1,5 +1,6 @@
 //! Latencies and rates, and how they are printed.
 
+use super::disk::DiskRate;
 use crate::cli::Common;
 use crate::output::{Output, count, print, print_json};
 use hdrhistogram::Histogram;
@@ -81,6 +82,8 @@ pub struct Measured {
     pub failure: Option<String>,
     /// If latency was measured.
     pub latencies: Option<Latencies>,
+    /// What the disk did by itself, just before.
+    pub disk: Option<DiskRate>,
 }
 
 /// Prints the result: what was set, then what came out.
@@ -109,6 +112,7 @@ pub fn print_result(
             "failed": measured.failed,
             "failure": measured.failure,
             "latency_us": latency,
+            "disk": measured.disk,
         }))?);
     }
     let mut text = format!(
@@ -129,6 +133,9 @@ pub fn print_result(
             ms(latency.max),
         );
     }
+    if let Some(disk) = &measured.disk {
+        text += &disk.line();
+    }
     if let Some(failure) = &measured.failure {
         text += &format!("{} records failed, the first with: {failure}\n", count(measured.failed));
     }
@@ -140,7 +147,7 @@ pub fn print_result(
     clippy::cast_sign_loss,
     reason = "rates are positive, and casts saturate"
 )]
-fn rounded(rate: f64) -> u64 {
+pub(super) fn rounded(rate: f64) -> u64 {
     rate.round() as u64
 }
 
