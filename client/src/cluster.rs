@@ -4,13 +4,14 @@ use crate::clock;
 use crate::config::{ClientConfig, MissingTopic};
 use crate::connection::{Connections, Stub, Use, describe_status};
 use crate::error::{Attempt, Attempts, ConnectError, ErrorCode, Refusal};
-use crate::limits::{MESSAGE_BYTES_DEFAULT, METADATA_ATTEMPT_TIMEOUT};
+use crate::limits::{MESSAGE_BYTES_DEFAULT, METADATA_ATTEMPT_TIMEOUT, METADATA_PATIENCE};
 use parking_lot::RwLock;
 use raftline_proto::api;
 use raftline_proto::ids::{NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// The cluster as last heard. Replaced as a whole, never changed.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +94,11 @@ impl Cluster {
     }
 
     /// Asks brokers until one answers. Returns at once if the view is newer than the `seen` one.
-    pub(crate) async fn refresh(&self, seen: u64, missing: MissingTopic) -> Result<Arc<View>, Attempts> {
+    pub(crate) async fn refresh(
+        self: &Arc<Self>,
+        seen: u64,
+        missing: MissingTopic,
+    ) -> Result<Arc<View>, Attempts> {
         let mut preferred = self.refreshing.lock().await;
         // Now and then another one is asked first: the preferred one may be cut off from the cluster itself.
         if rand::random_ratio(1, 4) {
@@ -116,32 +121,49 @@ impl Cluster {
     }
 
     /// All there is to know of brokers and the named topics (empty: all), from the first broker that answers.
-    pub(crate) async fn ask_metadata(&self, topics: Vec<String>) -> Result<api::MetadataReply, Attempts> {
+    pub(crate) async fn ask_metadata(
+        self: &Arc<Self>,
+        topics: Vec<String>,
+    ) -> Result<api::MetadataReply, Attempts> {
         let request = api::MetadataRequest { topics, auto_create: false };
         Ok(self.ask_anyone(&request, None).await?.0)
     }
 
+    /// Asks one broker after another, the next one as soon as the one before has failed or kept silent for a moment;
+    /// the first answer counts.
     async fn ask_anyone(
-        &self,
+        self: &Arc<Self>,
         request: &api::MetadataRequest,
         preferred: Option<&str>,
     ) -> Result<(api::MetadataReply, String), Attempts> {
         let mut attempts = Attempts::default();
-        for address in self.candidates(preferred) {
-            match self.ask(&address, request).await {
-                Ok(reply) => return Ok((reply, address)),
-                Err(reason) => {
-                    tracing::debug!(address, reason, "no metadata from this broker");
-                    attempts.0.push(Attempt { address, reason });
-                }
+        let mut candidates = self.candidates(preferred).into_iter();
+        let mut asked = JoinSet::new();
+        loop {
+            if let Some(address) = candidates.next() {
+                let (cluster, request) = (self.clone(), request.clone());
+                asked.spawn(async move { (cluster.ask(&address, request).await, address) });
+            } else if asked.is_empty() {
+                return Err(attempts);
+            }
+            tokio::select! {
+                Some(answer) = asked.join_next() => match answer {
+                    Ok((Ok(reply), address)) => return Ok((reply, address)),
+                    Ok((Err(reason), address)) => {
+                        tracing::debug!(address, reason, "no metadata from this broker");
+                        attempts.0.push(Attempt { address, reason });
+                    }
+                    // Aborted: the runtime is shutting down.
+                    Err(error) => attempts.0.push(Attempt { address: "?".into(), reason: error.to_string() }),
+                },
+                () = tokio::time::sleep(METADATA_PATIENCE), if candidates.len() > 0 => {}
             }
         }
-        Err(attempts)
     }
 
-    async fn ask(&self, address: &str, request: &api::MetadataRequest) -> Result<api::MetadataReply, String> {
+    async fn ask(&self, address: &str, request: api::MetadataRequest) -> Result<api::MetadataReply, String> {
         let mut stub = self.connections.stub(Use::Requests, address).map_err(|error| error.to_string())?;
-        match tokio::time::timeout(METADATA_ATTEMPT_TIMEOUT, stub.metadata(request.clone())).await {
+        match tokio::time::timeout(METADATA_ATTEMPT_TIMEOUT, stub.metadata(request)).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) => Err(describe_status(&status)),
             Err(_) => Err(format!("no answer within {METADATA_ATTEMPT_TIMEOUT:?}")),

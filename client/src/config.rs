@@ -25,7 +25,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(30),
             backoff_min: Duration::from_millis(20),
-            backoff_max: Duration::from_millis(200),
+            backoff_max: Duration::from_millis(100),
         }
     }
 }

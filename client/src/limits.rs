@@ -21,13 +21,16 @@ pub(crate) const SUBSCRIPTION_MESSAGE_BYTES: u32 = 1 << 20;
 pub(crate) const CHUNKS_AHEAD_MAX: usize = 1024;
 
 /// A connection on which nothing moves is probed this often while calls are open on it…
-pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// …and given up after this long without an answer.
-pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long one broker may take to answer a metadata question before the next one is asked.
+/// How long one broker may take to answer a metadata question.
 pub(crate) const METADATA_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long one may keep silent before the next is asked beside it.
+pub(crate) const METADATA_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Kafka's bound on batches in flight for an idempotent producer: brokers remember the last five.
 pub(crate) const BATCHES_IN_FLIGHT_MAX: usize = 5;
