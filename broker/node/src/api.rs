@@ -73,6 +73,8 @@ pub struct Broker {
     reserve_bytes: u64,
     /// KiB of batches that are on their way to a quorum, all connections together.
     produce_budget: Arc<Semaphore>,
+    /// KiB of records that are on their way to consumers.
+    fetch_budget: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -94,6 +96,7 @@ impl Broker {
             default_segment_bytes: parts.default_segment_bytes,
             reserve_bytes: parts.reserve_bytes,
             produce_budget: Arc::new(Semaphore::new(limits::PRODUCE_KIBIBYTES_MAX)),
+            fetch_budget: Arc::new(Semaphore::new(limits::FETCH_KIBIBYTES_MAX)),
             stop,
         }
     }

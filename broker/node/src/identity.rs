@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 pub struct Identity {
     directory: PathBuf,
     facts: Mutex<Facts>,
-    /// The kernel lets go of the lock with the descriptor, however the process ends.
-    _lock: File,
+    /// `None` once released. The kernel lets go of the lock with the descriptor, however the process ends.
+    lock: Mutex<Option<File>>,
     formatted: bool,
 }
 
@@ -127,6 +127,9 @@ pub enum IdentityError {
         /// The newest known here.
         known: u32,
     },
+    /// The broker is stopping and has let go of the directory.
+    #[error("the broker is stopping")]
+    Released,
     /// The disk refused.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {
@@ -174,7 +177,13 @@ impl Identity {
             });
         }
         let directory = directory.to_owned();
-        Ok(Self { directory, facts: Mutex::new(facts), _lock: lock, formatted })
+        Ok(Self { directory, facts: Mutex::new(facts), lock: Mutex::new(Some(lock)), formatted })
+    }
+
+    /// Lets another process have the directory. Nothing is written any more; what still holds this identity (a
+    /// connection that did not end in time) may only read it.
+    pub fn release(&self) {
+        self.lock.lock().take();
     }
 
     /// Whether this process has formatted the directory.
@@ -253,6 +262,10 @@ impl Identity {
 
     /// Memory follows the disk: what could not be written is not believed.
     fn replace(&self, facts: &mut Facts, change: impl FnOnce(&mut Facts)) -> Result<(), IdentityError> {
+        let lock = self.lock.lock();
+        if lock.is_none() {
+            return Err(IdentityError::Released);
+        }
         let mut changed = facts.clone();
         change(&mut changed);
         file::write(&self.directory, &changed)?;
@@ -356,6 +369,16 @@ mod tests {
         let text = refusal(claim(directory.path()));
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
         assert!(text.contains(directory.path().to_str().unwrap()), "{text}");
+    }
+
+    #[test]
+    fn a_released_directory_is_free_and_is_not_written_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = claim(directory.path()).unwrap();
+        identity.release();
+        let next = claim(directory.path()).unwrap();
+        assert!(matches!(identity.meet(NodeId(2), Incarnation(7)), Err(IdentityError::Released)));
+        assert_eq!(next.peer(NodeId(2)), None);
     }
 
     #[test]

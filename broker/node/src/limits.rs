@@ -110,6 +110,9 @@ pub const FETCH_BYTES: u64 = 1 << 20;
 /// The most that a fetch may ask for. A single batch may still be larger.
 pub const FETCH_BYTES_MAX: u64 = 8 << 20;
 
+/// KiB of records copied for replies that are not encoded yet, all fetches of the process together.
+pub const FETCH_KIBIBYTES_MAX: usize = 128 << 10;
+
 /// The longest that a fetch may ask to wait.
 pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 

@@ -155,6 +155,7 @@ pub async fn serve(config: Config, asked: Stop) -> Result<(), ServeError> {
         }
         Err(error) => tracing::error!(%error, "the engine did not stop cleanly"),
     }
+    identity.release();
     ended
 }
 

@@ -4,7 +4,7 @@ use super::Broker;
 use super::errors::{self, Place};
 use crate::limits;
 use crate::payload::{FetchedBatches, OutReply};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raftline_proto::api::fetch_request::From as FetchFrom;
 use raftline_proto::api::list_offset_request::At;
 use raftline_proto::api::{Error, ErrorCode, FetchReply, FetchRequest, ListOffsetReply, ListOffsetRequest};
@@ -14,7 +14,7 @@ use raftline_proto::time::Timestamp;
 use raftline_shard::types::{Event, OffsetQuery, Reply};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::Status;
 
 /// One fetch, its offset resolved.
@@ -31,9 +31,10 @@ struct Order {
 pub(super) async fn fetch(broker: &Broker, request: FetchRequest) -> FetchReply {
     let place = Place { topic: &request.topic, partition: request.partition };
     match order(broker, place, &request).await {
-        Ok(order) => {
-            read(broker, place, order).await.map_or_else(failed, |batches| reply(order.from, &batches))
-        }
+        Ok(order) => match read(broker, place, order).await {
+            Ok(batches) => reply(broker, order.from, &batches).await,
+            Err(error) => failed(error),
+        },
         Err(error) => failed(error),
     }
 }
@@ -55,7 +56,6 @@ pub(super) async fn subscribe(
         let found = tokio::select! {
             found = read(&broker, place, order) => found,
             () = replies.closed() => return,
-            () = broker.stop.cancelled() => Err(errors::stopping()),
         };
         let batches = match found {
             Ok(batches) => batches,
@@ -66,8 +66,11 @@ pub(super) async fn subscribe(
             Err(error) => return drop(replies.send(Ok(failed(error))).await),
         };
         // The channel holds one reply: a slow client stops the reading here.
-        if (first || next > order.from) && replies.send(Ok(reply(order.from, &batches))).await.is_err() {
-            return;
+        if first || next > order.from {
+            let reply = reply(&broker, order.from, &batches).await;
+            if replies.send(Ok(reply)).await.is_err() {
+                return;
+            }
         }
         first = false;
         order.from = next;
@@ -118,7 +121,12 @@ async fn read(broker: &Broker, place: Place<'_>, order: Order) -> Result<Fetched
     let Order { group, from, bytes_min, bytes_max, wait } = order;
     let deadline = broker.clock.after(wait);
     let event = |request| Event::Fetch { request, group, from, bytes_min, bytes_max, deadline };
-    match broker.shards.ask(event).await.map_err(|_| errors::busy())? {
+    let answer = tokio::select! {
+        answer = broker.shards.ask(event) => answer.map_err(|_| errors::busy())?,
+        // Else a long poll would hold up the stop.
+        () = broker.stop.cancelled() => return Err(errors::stopping()),
+    };
+    match answer {
         OutReply::Fetched(batches) => Ok(batches),
         OutReply::Shard(Reply::Fetched(Ok(empty))) => Ok(FetchedBatches {
             batches: Vec::new(),
@@ -157,9 +165,9 @@ fn next_offset(place: Place<'_>, batches: &FetchedBatches) -> Result<Option<Offs
     Ok(Some(header.base_offset + u64::from(header.record_count)))
 }
 
-fn reply(from: Offset, batches: &FetchedBatches) -> FetchReply {
+async fn reply(broker: &Broker, from: Offset, batches: &FetchedBatches) -> FetchReply {
     FetchReply {
-        batches: joined(&batches.batches),
+        batches: joined(&broker.fetch_budget, &batches.batches).await,
         start_offset: batches.start_offset.0,
         high_watermark: batches.high_watermark.0,
         from_offset: from.0,
@@ -167,16 +175,33 @@ fn reply(from: Offset, batches: &FetchedBatches) -> FetchReply {
     }
 }
 
-/// The message's one field. Entry headers stand between the batches in the log, so several have to be copied.
-fn joined(batches: &[Bytes]) -> Bytes {
-    if let [batch] = batches {
-        return batch.clone();
+/// The message's one field. Entry headers stand between the batches in the log, so several have to be copied; the
+/// copies of all replies on their way take from one budget.
+async fn joined(budget: &Arc<Semaphore>, batches: &[Bytes]) -> Bytes {
+    if let [] | [_] = batches {
+        return batches.first().cloned().unwrap_or_default();
     }
-    let mut bytes = BytesMut::with_capacity(batches.iter().map(Bytes::len).sum());
+    let total = batches.iter().map(Bytes::len).sum::<usize>();
+    let kibibytes = u32::try_from(total.div_ceil(1024).min(limits::FETCH_KIBIBYTES_MAX)).unwrap_or(u32::MAX);
+    // Closed never: then there is nothing to wait for.
+    let permit = Arc::clone(budget).acquire_many_owned(kibibytes).await.ok();
+    let mut bytes = Vec::with_capacity(total);
     for batch in batches {
         bytes.extend_from_slice(batch);
     }
-    bytes.freeze()
+    Bytes::from_owner(Budgeted { bytes, _permit: permit })
+}
+
+/// Bytes that give their part of the budget back when the reply is encoded.
+struct Budgeted {
+    bytes: Vec<u8>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Budgeted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 fn failed(error: Error) -> FetchReply {

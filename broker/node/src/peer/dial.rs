@@ -21,8 +21,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_stream::Stream;
-use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
 
 /// Keeps the connections to one peer.
 pub(super) struct Dialler {
@@ -167,12 +167,12 @@ impl Dialler {
             };
             let mut verdicts = response?.into_inner();
             let verdict = verdicts.message().await?;
-            Ok::<_, tonic::Status>((verdicts, verdict))
+            Ok::<_, Status>((verdicts, verdict))
         };
         let (verdicts, verdict) = match timeout(limits::PEER_HANDSHAKE_TIMEOUT, call).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(status)) => {
-                return Err(Ended::NotReached { error: chain(&status), process_gone: false });
+                return Err(Ended::NotReached { error: words(&status), process_gone: false });
             }
             Err(_) => {
                 let error = "no answer to the handshake in time".to_owned();
@@ -285,7 +285,7 @@ impl Link {
             Ok(Some(PeerVerdict { verdict: Some(Verdict::Refusal(refusal)) })) => Ended::Refused(refusal),
             Ok(Some(_)) => Ended::Broke("a second verdict on one connection".to_owned()),
             Ok(None) => Ended::Broke("closed by the peer".to_owned()),
-            Err(status) => Ended::Broke(chain(&status)),
+            Err(status) => Ended::Broke(words(&status)),
         }
     }
 }
@@ -334,10 +334,17 @@ impl Stream for Frames {
     }
 }
 
+/// A status without the debug form of its cause that its own display adds.
+fn words(status: &Status) -> String {
+    caused(status.message().to_owned(), status.source())
+}
+
 /// The message with everything that caused it.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
+    caused(error.to_string(), error.source())
+}
+
+fn caused(mut text: String, mut source: Option<&(dyn Error + 'static)>) -> String {
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {

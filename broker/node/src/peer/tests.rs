@@ -122,6 +122,7 @@ impl Node {
     async fn die(mut self) -> tempfile::TempDir {
         self.stop.cancel();
         self.tasks.shutdown().await;
+        self.peers.shared.local.identity.release();
         self.directory.take().unwrap()
     }
 
