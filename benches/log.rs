@@ -9,10 +9,12 @@ use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use raftline_proto::entry::{EntryHeader, EntryKind};
 use raftline_proto::ids::{EntryId, GroupId, Index, Offset, Position, Term};
+use raftline_storage::real::RealFile;
 use raftline_storage::{Disk, DiskFile, Log, LogOptions, RealDisk};
 use std::hint::black_box;
 use std::io::IoSlice;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SIZES: [(&str, usize); 3] = [("4KiB", 4 << 10), ("64KiB", 64 << 10), ("1MiB", 1 << 20)];
@@ -86,33 +88,53 @@ fn timed<T>(
     total
 }
 
+/// A bare file, zero-filled ahead and written round and round.
+struct Raw {
+    file: Arc<RealFile>,
+    at: u64,
+}
+
+impl Raw {
+    fn new(root: &Path) -> Self {
+        let file = disk(root).create(&root.join("raw")).expect("the directory is empty");
+        file.allocate(0, OPTIONS.segment_bytes).and_then(|()| file.sync_data()).expect("there is room");
+        Self { file, at: 0 }
+    }
+
+    fn append_and_sync(&mut self, payload: &Bytes) {
+        self.file.write_at(&[IoSlice::new(payload)], self.at).expect("there is room");
+        self.file.sync_data().expect("the disk works");
+        self.at = (self.at + payload.len() as u64) % OPTIONS.segment_bytes;
+    }
+}
+
+/// The bare file and the log take turns, whichever of them is timed: so both see the same disk, however busy it is.
 fn append_and_sync(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append_sync");
     for (name, bytes) in SIZES {
         group.throughput(Throughput::Bytes(bytes as u64));
         let root = directory();
         let payload = Bytes::from(vec![0x5a; bytes]);
-
-        let disk = disk(root.path());
-        let file = disk.create(&root.path().join("raw")).expect("the directory is empty");
-        file.allocate(0, OPTIONS.segment_bytes).and_then(|()| file.sync_data()).expect("there is room");
-        let mut at = 0;
+        let mut pair = (Raw::new(root.path()), open(root.path(), 1));
+        let raw = |(raw, _): &mut (Raw, Log<RealDisk>)| raw.append_and_sync(&payload);
+        let log = |(_, log): &mut (Raw, Log<RealDisk>)| {
+            append(log, &payload);
+            sync(log);
+        };
         group.bench_function(BenchmarkId::new("raw", name), |bencher| {
-            bencher.iter(|| {
-                file.write_at(&[IoSlice::new(&payload)], at).expect("there is room");
-                file.sync_data().expect("the disk works");
-                at = (at + bytes as u64) % OPTIONS.segment_bytes;
+            bencher.iter_custom(|rounds| {
+                timed(rounds, &mut pair, raw, |pair| {
+                    log(pair);
+                    tend(&mut pair.1);
+                })
             });
         });
-
-        let mut log = open(root.path(), 1);
         group.bench_function(BenchmarkId::new("log", name), |bencher| {
             bencher.iter_custom(|rounds| {
-                let measured = |log: &mut Log<RealDisk>| {
-                    append(log, &payload);
-                    sync(log);
-                };
-                timed(rounds, &mut log, measured, tend)
+                timed(rounds, &mut pair, log, |pair| {
+                    tend(&mut pair.1);
+                    raw(pair);
+                })
             });
         });
     }
