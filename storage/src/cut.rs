@@ -62,8 +62,12 @@ impl<D: Disk> Log<D> {
         self.open_segment(0, previous, offset).map_err(|source| AppendError { last: self.last(), source })?;
         self.start = (previous, offset);
         self.terms.clear();
+        // Until the new segment is durable, a power cut brings the old log back: nothing is vouched for, not even
+        // `previous`.
+        let begins_at = self.end_position();
+        self.durability.last = EntryId::ZERO;
         self.durability.marks.clear();
-        self.durability.last = previous;
+        self.durability.marks.push_back((begins_at, previous));
         Ok(())
     }
 

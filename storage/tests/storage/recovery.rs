@@ -264,7 +264,7 @@ fn a_log_may_begin_anywhere() {
     log.reset(id(7, 1000), Offset(5000)).unwrap();
     assert_eq!(
         (log.start(), log.last(), log.durable()),
-        ((id(7, 1000), Offset(5000)), id(7, 1000), id(7, 1000))
+        ((id(7, 1000), Offset(5000)), id(7, 1000), id(0, 0))
     );
     let entries = fill(&mut log, 8, 3, 100);
     assert_eq!(sync(&mut log), id(8, 1003));

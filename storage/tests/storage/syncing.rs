@@ -34,13 +34,18 @@ fn a_late_completion_never_vouches_for_entries_that_took_the_place() {
 
 #[test]
 fn a_late_completion_after_a_new_start_vouches_for_nothing() {
-    let (_, mut log) = fresh(1 << 20);
+    let (disk, mut log) = fresh(1 << 20);
     fill(&mut log, 1, 5, 100);
     let late = log.begin_sync().unwrap();
     log.reset(id(3, 100), Offset(50)).unwrap();
-    fill(&mut log, 3, 5, 100);
     late.run().unwrap();
-    assert_eq!(log.durable_through(late.through()), id(3, 100));
+    assert_eq!(log.durable_through(late.through()), id(0, 0), "the new start itself is not durable yet");
+    assert_eq!(surely_there(&disk, Position::ZERO).last(), id(1, 5));
+    let ticket = log.begin_sync().unwrap();
+    ticket.run().unwrap();
+    assert_eq!(log.durable_through(ticket.through()), id(3, 100));
+    assert_eq!(surely_there(&disk, log.durable_position()).last(), id(3, 100));
+    fill(&mut log, 3, 5, 100);
     assert_eq!(sync(&mut log), id(3, 105));
 }
 
