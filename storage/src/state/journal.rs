@@ -18,6 +18,8 @@ pub(super) struct Journal<D: Disk> {
     file: Option<Arc<D::File>>,
     /// Slots in use, the header among them.
     slots: u64,
+    /// Slots below this may hold what a failed write left. Whatever is written next has to reach that far.
+    soiled: u64,
     allocated: u64,
     next_sequence: u64,
     /// Records through here are synced.
@@ -47,6 +49,7 @@ impl<D: Disk> Journal<D> {
             shard,
             file: None,
             slots: 0,
+            soiled: 0,
             allocated: 0,
             next_sequence: 1,
             synced_through: 0,
@@ -76,20 +79,26 @@ impl<D: Disk> Journal<D> {
         slots > REWRITE_SLOTS_MIN && slots > REWRITE_RATIO * groups as u64
     }
 
-    /// Writes records after the last one. On an error they count as not written, and whoever tries again writes at
-    /// least as many, over the same slots.
+    /// Writes records after the last one. On an error they count as not written.
     pub(super) fn append(&mut self, bodies: &[Body]) -> io::Result<()> {
         let Some(file) = &self.file else { return Err(io::Error::other("the state file is not open")) };
         let at = self.slots * SLOT_BYTES as u64;
-        let slots = encode(bodies, self.next_sequence, self.synced_through);
+        // A failed write may have left whole records behind, which follow on in sequence and hold what was true then.
+        // Behind fewer new ones a crash would bring them back: an older vote in place of a newer one.
+        let mut bodies = bodies.to_vec();
+        let reach = usize::try_from(self.soiled.saturating_sub(self.slots)).unwrap_or(usize::MAX);
+        bodies.resize(bodies.len().max(reach), Body::Mark);
+        let slots = encode(&bodies, self.next_sequence, self.synced_through);
         let needed = at + slots.len() as u64;
         if needed > self.allocated {
             let up_to = whole_pages(needed.max(self.allocated + STEP_BYTES));
             file.allocate(self.allocated, up_to)?;
             self.allocated = up_to;
         }
+        let slots_then = self.slots + bodies.len() as u64;
+        self.soiled = slots_then;
         file.write_at(&[IoSlice::new(&slots)], at)?;
-        self.slots += bodies.len() as u64;
+        self.slots = slots_then;
         self.next_sequence += bodies.len() as u64;
         self.vouched_through = self.synced_through;
         Ok(())
@@ -116,6 +125,7 @@ impl<D: Disk> Journal<D> {
         self.disk.rename(&aside, &path(&self.dir))?;
         self.file = Some(file);
         self.slots = used / SLOT_BYTES as u64;
+        self.soiled = 0;
         self.allocated = allocated;
         self.next_sequence = last + 1;
         self.renamed_at = Some(last);

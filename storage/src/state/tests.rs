@@ -297,3 +297,20 @@ fn a_falling_term_is_a_bug() {
     state.set_hard_state(GroupId(1), vote(4, 1));
     state.set_hard_state(GroupId(1), vote(3, 1));
 }
+
+#[test]
+fn what_a_failed_write_left_never_takes_the_place_of_a_later_vote() {
+    let disk = disk();
+    let mut state = open(&disk);
+    let (first, second) = (GroupId(1), GroupId(2));
+    state.note_commit(first, Index(7));
+    state.set_hard_state(second, vote(5, 2));
+    // Both records get through but for a zero at the end, and the write fails: the second one holds term 5.
+    disk.fail_next_write(2 * 64 - 1);
+    assert!(state.begin_sync(Lazy::Flush).is_err());
+    // The retry holds one record, with a newer vote.
+    state.set_hard_state(second, vote(6, 3));
+    assert!(flush(&mut state, Lazy::Hold));
+    let kept = StateFile::inspect(&disk.durable(), &dir(), SHARD).unwrap();
+    assert_eq!(kept[&second].hard_state, vote(6, 3));
+}
