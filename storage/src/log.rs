@@ -95,7 +95,10 @@ impl<D: Disk> Log<D> {
             // 1. segment 33 goes on after entry 2.272; that entry is lost in a power cut, so 33 is dead;
             // 2. its name is removed, not durably; a leader sends 2.272 again and 4.273 after it; both are synced;
             // 3. the next power cut undoes the removal: 33 goes on after 2.272, and 4.273 is cut though acknowledged.
-            log.files.disk.sync_dir(dir).map_err(|source| OpenError::Io { file: dir.to_path_buf(), source })?;
+            log.files
+                .disk
+                .sync_dir(dir)
+                .map_err(|source| OpenError::Io { file: dir.to_path_buf(), source })?;
         }
         log.files.close();
         Ok(log)

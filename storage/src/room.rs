@@ -49,11 +49,19 @@ impl<D: Disk> Log<D> {
             SegmentHeader { group: self.group, sequence, start, previous, base_offset, base_position };
         let file = self.files.create(sequence)?;
         let allocated = next_length(0, SEGMENT_HEADER_BYTES, self.options.segment_bytes);
-        let written =
-            file.allocate(0, allocated).and_then(|()| file.write_at(&[IoSlice::new(&header.encode())], 0));
-        if let Err(error) = written {
+        if let Err(error) = file.allocate(0, allocated) {
             // Best effort: a segment without a header is passed over and removed at the next start.
             let _ = self.files.remove(sequence);
+            return Err(error);
+        }
+        if let Err(error) = file.write_at(&[IoSlice::new(&header.encode())], 0) {
+            let _ = self.files.remove(sequence);
+            // The header may be whole, and the removal undone by a power cut: then this segment would cut whatever is
+            // appended to the one before. So nothing is: the next segment stands behind, and takes its place.
+            if let Some(active) = self.segments.last_mut() {
+                self.sealed = true;
+                active.written += SEGMENT_HEADER_BYTES;
+            }
             return Err(error);
         }
         self.stop_filling();

@@ -112,7 +112,7 @@ impl SimDisk {
         self.shared.lock().syncs_to_fail += 1;
     }
 
-    /// Makes the next write fail after so many bytes.
+    /// Makes the next write fail after so many bytes, or after all of them if it is shorter.
     pub fn fail_next_write(&self, bytes_kept: u64) {
         self.shared.lock().next_write_keeps = Some(bytes_kept);
     }
@@ -249,8 +249,11 @@ impl DiskFile for SimFile {
             at += kept as u64;
             keep = keep.map(|keep| keep - kept as u64);
             if kept < part.len() {
-                return Err(self.error(io::ErrorKind::Other, "the write failed half-way"));
+                break;
             }
+        }
+        if keep.is_some() {
+            return Err(self.error(io::ErrorKind::Other, "the write failed half-way"));
         }
         let mut shared = self.shared.lock();
         shared.counters.writes += 1;

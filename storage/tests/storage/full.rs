@@ -1,8 +1,9 @@
 //! Full and failing disks: the log says so, stays as it was, and goes on when it can.
 
-use crate::common::{Writer, contents, fill, fresh, id, open, segment_files, sync};
+use crate::common::{Writer, contents, dir, fill, fresh, id, open, segment_files, sync};
 use raftline_proto::ids::{Index, Offset};
-use std::io::ErrorKind;
+use raftline_storage::{Disk, DiskFile};
+use std::io::{ErrorKind, IoSlice};
 
 #[test]
 fn a_full_disk_refuses_the_write_and_nothing_else() {
@@ -123,4 +124,31 @@ fn a_filler_that_comes_late_destroys_nothing() {
     assert_eq!(contents(&log), entries);
     sync(&mut log);
     assert_eq!(contents(&open(&disk.durable(), 1 << 20, log.durable_position()).unwrap()), entries);
+}
+
+#[test]
+fn a_segment_whose_header_failed_cuts_nothing_when_it_comes_back() {
+    let (disk, mut log) = fresh(1000);
+    let mut entries = fill(&mut log, 1, 5, 100);
+    sync(&mut log);
+    // A large entry needs a segment, whose header gets through though the write fails. A small one would still fit
+    // the segment before.
+    disk.fail_next_write(64);
+    let mut writer = Writer::of(&log);
+    writer.data(&mut log, 1, 700);
+    assert_eq!(log.write().unwrap_err().last, id(1, 5));
+    let failed = segment_files(&disk).len();
+    entries.extend(fill(&mut log, 1, 1, 10));
+    assert_eq!((failed, log.segment_count()), (1, 2));
+    sync(&mut log);
+    // The failed segment's header, where a power cut may bring it back.
+    let mut header = disk.read(&segment_files(&disk)[1]).unwrap()[..64].to_vec();
+    header[24] -= 1;
+    let position = u64::from_le_bytes(header[56..64].try_into().unwrap()) - 64;
+    header[56..64].copy_from_slice(&position.to_le_bytes());
+    let crc = crc32fast::hash(&header[4..]);
+    header[..4].copy_from_slice(&crc.to_le_bytes());
+    let file = disk.create(&dir().join("0000000000000002.segment")).unwrap();
+    file.write_at(&[IoSlice::new(&header)], 0).unwrap();
+    assert_eq!(contents(&open(&disk, 1000, log.durable_position()).unwrap()), entries);
 }
