@@ -12,9 +12,10 @@ use raftline_storage::{RealDisk, StateError};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::executor::Executor;
+use crate::executor::{Executor, OpenJob};
 use crate::handle::Shards;
 use crate::inbox::{self, InboxBounds};
+use crate::lanes::{Lanes, Queued};
 use crate::limits;
 use crate::payload::PeerSender;
 use crate::preallocator::{Finding, Preallocator};
@@ -55,6 +56,7 @@ pub struct Engine {
     view: Arc<NodeView>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     pool: Arc<SyncPool<RealDisk>>,
+    openers: Arc<Lanes<(usize, OpenJob<RealDisk>)>>,
     preallocator: Preallocator<RealDisk>,
     drained: mpsc::UnboundedReceiver<usize>,
     reserve_bytes: u64,
@@ -83,6 +85,13 @@ impl Engine {
             let done = move |shard, round, result| shards.notify(shard, Notice::Synced { round, result });
             Arc::new(SyncPool::start(sync_lanes, Arc::new(done))?)
         };
+        let openers = {
+            let shards = shards.clone();
+            let open = move |(shard, job): (usize, OpenJob<RealDisk>)| {
+                shards.notify(shard, Notice::Opened(Box::new(job.run())));
+            };
+            Arc::new(Lanes::start("open", limits::OPEN_LANES, open)?)
+        };
         let preallocator = {
             let shards = shards.clone();
             Preallocator::start(
@@ -110,12 +119,13 @@ impl Engine {
                 shards: shards.clone(),
                 view: Arc::clone(&view),
                 pool: Arc::clone(&pool),
+                openers: Arc::clone(&openers),
                 allocations: preallocator.allocations(),
                 drained: drained_sender.clone(),
             };
             threads.push(ShardThread::spawn(config, clock, executor, inbox, links, peers(number))?);
         }
-        Ok(Self { shards, view, threads, pool, preallocator, drained, reserve_bytes })
+        Ok(Self { shards, view, threads, pool, openers, preallocator, drained, reserve_bytes })
     }
 
     /// The way to the shards.
@@ -166,6 +176,9 @@ impl Engine {
             }
         }
         self.preallocator.stop();
+        if let Some(openers) = Arc::into_inner(self.openers) {
+            openers.stop(Queued::Drop);
+        }
         if let Some(pool) = Arc::into_inner(self.pool) {
             pool.stop();
         }

@@ -36,6 +36,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use opening::{OpenJob, OpenedLog};
 pub use outside::Outside;
 use resting::Resting;
 pub use round::SyncRound;
@@ -47,7 +48,9 @@ pub struct Executor<D: Disk> {
     groups_dir: PathBuf,
     state: StateFile<D>,
     groups: BTreeMap<GroupId, Group<D>>,
-    /// Groups that are being opened, with the next entry to replay.
+    /// Groups whose logs are being opened elsewhere, with their latest settings.
+    being_opened: BTreeMap<GroupId, LogConfig>,
+    /// Groups whose logs are open, with the next entry to replay.
     opening: VecDeque<(GroupId, Index)>,
     /// Groups with entries staged and not yet written, once each.
     staged: Vec<GroupId>,
@@ -55,7 +58,9 @@ pub struct Executor<D: Disk> {
     refused: Vec<GroupId>,
     /// Groups with something written that no round covers yet.
     dirty: BTreeSet<GroupId>,
-    /// Directories of deleted groups, renamed, to be removed at the end of the turn.
+    /// Deleted groups whose directories are still where they were.
+    doomed: Vec<GroupId>,
+    /// Directories of deleted groups, renamed, to be removed.
     trash: Vec<PathBuf>,
     resting: Resting,
     sync: SyncState,
@@ -107,10 +112,12 @@ impl<D: Disk> Executor<D> {
             groups_dir: data_dir.join("groups"),
             state,
             groups: BTreeMap::new(),
+            being_opened: BTreeMap::new(),
             opening: VecDeque::new(),
             staged: Vec::new(),
             refused: Vec::new(),
             dirty: BTreeSet::new(),
+            doomed: Vec::new(),
             trash: Vec::new(),
             resting: Resting::default(),
             sync: SyncState::Idle,
@@ -146,7 +153,9 @@ impl<D: Disk> Executor<D> {
         self.write_all();
         self.tell_refused(answers);
         self.replay_some(outside, answers);
-        self.empty_trash();
+        if self.sync == SyncState::Idle {
+            self.put_away(outside, answers);
+        }
         if self.lazy == LazyState::Changed {
             self.lazy = LazyState::ChangedSince(now.monotonic);
         }
@@ -245,6 +254,7 @@ impl<D: Disk> Executor<D> {
         }
         assert!(self.sync == SyncState::Idle, "the last round has come back");
         self.write_all();
+        self.put_away(outside, &mut Vec::new());
         // Twice: the first round's success is what the second one notes.
         for _ in 0..2 {
             let Some(round) = self.begin_round(Monotonic::ZERO, Lazy::Flush, outside) else { break };
@@ -265,11 +275,14 @@ impl<D: Disk> Executor<D> {
         match effect {
             Effect::Open { group, config } => self.open(group, config, outside, answers),
             Effect::Configure { group, config } => {
+                if let Some(latest) = self.being_opened.get_mut(&group) {
+                    *latest = config;
+                }
                 if let Some(open) = self.groups.get_mut(&group) {
                     open.log.configure(log_options(config));
                 }
             }
-            Effect::Delete { group } => self.delete(group, outside, answers),
+            Effect::Delete { group } => self.delete(group),
             Effect::SaveHardState { group, hard_state } => {
                 self.state.set_hard_state(group, hard_state);
             }

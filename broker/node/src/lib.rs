@@ -6,7 +6,7 @@
 //! In reading order:
 //! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`] serve it;
 //! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
-//!   [`executor`] (effects on disk), [`sync_pool`], [`preallocator`], [`view`] (what is published);
+//!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`view`] (what is published);
 //! - [`incoming`]: the listener; [`peer`]: the transport between brokers; [`api`]: the clients' door;
 //! - [`clock`], [`limits`].
 #![deny(missing_docs)]
@@ -20,6 +20,7 @@ pub mod handle;
 pub mod identity;
 pub mod inbox;
 pub mod incoming;
+pub mod lanes;
 pub mod limits;
 pub mod logging;
 pub mod payload;

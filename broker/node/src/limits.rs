@@ -36,6 +36,9 @@ pub const REST_INTERVAL: Duration = Duration::from_secs(60);
 /// Threads that sync files, unless configured.
 pub const SYNC_LANES: usize = 4;
 
+/// Threads that open logs, which reads all of them: the more, the quicker a start, and the less is left for others.
+pub const OPEN_LANES: usize = 2;
+
 /// The stack of threads that only do I/O.
 pub const SMALL_STACK_BYTES: usize = 256 << 10;
 

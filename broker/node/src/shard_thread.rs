@@ -21,9 +21,10 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::engine::AbortOnPanic;
-use crate::executor::{Executor, Outside, SyncRound};
+use crate::executor::{Executor, OpenJob, OpenedLog, Outside, SyncRound};
 use crate::handle::{Parcel, ReplySink, Shards};
 use crate::inbox::Receiver;
+use crate::lanes::Lanes;
 use crate::limits;
 use crate::payload::{OutReply, Payload, PeerMessage, PeerSender, SendOutcome};
 use crate::preallocator::Allocations;
@@ -38,6 +39,8 @@ pub(crate) enum Notice {
     Synced { round: SyncRound<RealDisk>, result: io::Result<()> },
     /// An allocation was run.
     Allocated { group: GroupId, allocation: Allocation<RealDisk>, result: io::Result<()> },
+    /// A log was opened, or not.
+    Opened(Box<OpenedLog<RealDisk>>),
     /// Sync, flush and end.
     Stop,
 }
@@ -48,6 +51,7 @@ pub(crate) struct Links {
     pub(crate) shards: Shards,
     pub(crate) view: Arc<NodeView>,
     pub(crate) pool: Arc<SyncPool<RealDisk>>,
+    pub(crate) openers: Arc<Lanes<(usize, OpenJob<RealDisk>)>>,
     pub(crate) allocations: Allocations<RealDisk>,
     pub(crate) drained: mpsc::UnboundedSender<usize>,
 }
@@ -78,8 +82,12 @@ impl<S: PeerSender> ShardThread<S> {
         let name = format!("shard-{}", config.shard);
         Builder::new().name(name).spawn(move || {
             let _guard = AbortOnPanic;
+            let (number, shards) = (u64::from(config.shard), u64::from(config.shards));
+            let found = executor.groups_found()?;
+            let mut shard = Shard::new(config, clock.now());
+            shard.found(found.into_iter().filter(|group| group.0 % shards == number));
             let thread = Self {
-                shard: Shard::new(config, clock.now()),
+                shard,
                 executor,
                 inbox,
                 clock,
@@ -122,6 +130,9 @@ impl<S: PeerSender> ShardThread<S> {
                 }
                 Notice::Allocated { group, allocation, result } => {
                     self.executor.allocated(group, allocation, result);
+                }
+                Notice::Opened(opened) => {
+                    self.executor.log_opened(*opened, &mut self.world, &mut self.answers);
                 }
                 Notice::Stop => self.stopping = true,
             }
@@ -197,6 +208,11 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
 
     fn start_sync(&mut self, round: SyncRound<RealDisk>) {
         self.links.pool.submit(self.links.shard, round);
+    }
+
+    fn open_log(&mut self, job: OpenJob<RealDisk>) -> Option<OpenJob<RealDisk>> {
+        self.links.openers.submit([(self.links.shard, job)]);
+        None
     }
 
     fn sync_failed(&mut self, error: &io::Error) {

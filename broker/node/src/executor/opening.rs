@@ -4,10 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use raftline_proto::entry::EntryInfo;
-use raftline_proto::ids::{GroupId, Index};
+use raftline_proto::ids::{GroupId, Index, Position};
 use raftline_raft::types::LogStart;
 use raftline_shard::types::{Event, LogConfig, OpenedGroup};
-use raftline_storage::{Disk, Log};
+use raftline_storage::{Disk, Log, LogOptions, OpenError};
 
 use super::{Executor, Group, Outside, log_options};
 use crate::limits;
@@ -17,7 +17,7 @@ use crate::payload::Payload;
 const TRASH_SUFFIX: &str = ".deleted";
 
 impl<D: Disk> Executor<D> {
-    /// Opens the log; its entries follow from [`Executor::replay_some`], turn by turn.
+    /// Has the log opened, elsewhere if the world can do that.
     pub(super) fn open(
         &mut self,
         group: GroupId,
@@ -25,10 +25,32 @@ impl<D: Disk> Executor<D> {
         outside: &mut impl Outside<D>,
         answers: &mut Vec<Event<Payload>>,
     ) {
-        let dir = self.group_dir(group);
-        let floor = self.state.get(group).floor;
-        match Log::open(self.disk.clone(), &dir, group, log_options(config), floor) {
-            Ok(log) => {
+        self.being_opened.insert(group, config);
+        let job = OpenJob {
+            disk: self.disk.clone(),
+            dir: self.group_dir(group),
+            group,
+            options: log_options(config),
+            floor: self.state.get(group).floor,
+        };
+        if let Some(job) = outside.open_log(job) {
+            self.log_opened(job.run(), outside, answers);
+        }
+    }
+
+    /// An [`OpenJob`] came back. The log's entries follow turn by turn.
+    pub fn log_opened(
+        &mut self,
+        opened: OpenedLog<D>,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        let OpenedLog { group, dir, result } = opened;
+        // Deleted meanwhile, or all is over.
+        let Some(config) = self.being_opened.remove(&group) else { return };
+        match result {
+            Ok(mut log) => {
+                log.configure(log_options(config));
                 let recovery = log.recovery();
                 if recovery.bytes_cut > 0 || recovery.bytes_settled > 0 {
                     tracing::info!(
@@ -92,37 +114,42 @@ impl<D: Disk> Executor<D> {
         }
     }
 
-    /// Closes a group and puts its directory away. The rename is made durable and the files are removed at the end
-    /// of the turn, for all groups of a deleted topic at once.
-    pub(super) fn delete(
-        &mut self,
-        group: GroupId,
-        outside: &mut impl Outside<D>,
-        answers: &mut Vec<Event<Payload>>,
-    ) {
+    /// Closes a group. Its directory is put away by [`Executor::put_away`].
+    pub(super) fn delete(&mut self, group: GroupId) {
         self.groups.remove(&group);
+        self.being_opened.remove(&group);
         self.dirty.remove(&group);
-        let (from, to) = (self.group_dir(group), self.trash_dir(group));
-        match self.disk.rename(&from, &to) {
-            Ok(()) => {
-                self.trash.push(to);
-                self.state.remove(group);
-                outside.group_deleted(group);
-            }
-            // It was never opened here, or its deletion was under way when the process stopped.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.state.remove(group);
-                outside.group_deleted(group);
-            }
-            Err(error) => {
-                let reason = format!("{} could not be deleted: {error}", from.display());
-                self.fail(group, reason, outside, answers);
+        self.doomed.push(group);
+    }
+
+    /// Puts the directories of deleted groups away. Only between two sync rounds: one in flight may have to sync a
+    /// directory by its name. The renames are made durable and the files removed right after, for all groups of a
+    /// deleted topic at once.
+    pub(super) fn put_away(&mut self, outside: &mut impl Outside<D>, answers: &mut Vec<Event<Payload>>) {
+        for group in std::mem::take(&mut self.doomed) {
+            let (from, to) = (self.group_dir(group), self.trash_dir(group));
+            match self.disk.rename(&from, &to) {
+                Ok(()) => {
+                    self.trash.push(to);
+                    self.state.remove(group);
+                    outside.group_deleted(group);
+                }
+                // It was never opened here, or its deletion was under way when the process stopped.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.state.remove(group);
+                    outside.group_deleted(group);
+                }
+                Err(error) => {
+                    let reason = format!("{} could not be deleted: {error}", from.display());
+                    self.fail(group, reason, outside, answers);
+                }
             }
         }
+        self.empty_trash();
     }
 
     /// Removes the directories that were put away, after making sure that no crash can bring them back half empty.
-    pub(super) fn empty_trash(&mut self) {
+    fn empty_trash(&mut self) {
         if self.trash.is_empty() {
             return;
         }
@@ -146,6 +173,18 @@ impl<D: Disk> Executor<D> {
         self.empty_trash();
     }
 
+    /// The groups that have a directory, of all shards: what the shards are to be told before their start.
+    ///
+    /// # Errors
+    /// If the directory that holds them cannot be listed.
+    pub fn groups_found(&self) -> io::Result<Vec<GroupId>> {
+        match self.disk.list(&self.groups_dir) {
+            Ok(names) => Ok(names.iter().filter_map(|name| name.parse().ok().map(GroupId)).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn group_dir(&self, group: GroupId) -> PathBuf {
         self.groups_dir.join(group.to_string())
     }
@@ -153,6 +192,32 @@ impl<D: Disk> Executor<D> {
     fn trash_dir(&self, group: GroupId) -> PathBuf {
         self.groups_dir.join(format!("{group}{TRASH_SUFFIX}"))
     }
+}
+
+/// A log to be opened. That reads all of it, so it is best done on another thread.
+pub struct OpenJob<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    group: GroupId,
+    options: LogOptions,
+    floor: Position,
+}
+
+impl<D: Disk> OpenJob<D> {
+    /// Opens the log.
+    #[must_use]
+    pub fn run(self) -> OpenedLog<D> {
+        let Self { disk, dir, group, options, floor } = self;
+        let result = Log::open(disk, &dir, group, options, floor);
+        OpenedLog { group, dir, result }
+    }
+}
+
+/// What became of an [`OpenJob`]; for [`Executor::log_opened`].
+pub struct OpenedLog<D: Disk> {
+    group: GroupId,
+    dir: PathBuf,
+    result: Result<Log<D>, OpenError>,
 }
 
 /// What may still be replayed this turn.

@@ -9,6 +9,7 @@ use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{LivenessChange, RequestId, ShardAlarm};
 use raftline_storage::{Allocation, Disk};
 
+use super::opening::OpenJob;
 use super::round::SyncRound;
 use crate::payload::{OutReply, PeerMessage, SendOutcome};
 
@@ -24,6 +25,12 @@ pub trait Outside<D: Disk> {
     /// Runs the round on other threads ([`SyncRound::run`], or its parts side by side). At most one is in flight;
     /// it comes back through [`super::Executor::sync_done`].
     fn start_sync(&mut self, round: SyncRound<D>);
+
+    /// Opens a log on another thread ([`OpenJob::run`]); it comes back through [`super::Executor::log_opened`]. Giving
+    /// the job back, as a world without threads does, has it run at once.
+    fn open_log(&mut self, job: OpenJob<D>) -> Option<OpenJob<D>> {
+        Some(job)
+    }
 
     /// A sync failed: what it covered may be gone from the page cache without ever having reached the disk, so
     /// nothing that this process says about it can be trusted any more (FAULTS P5). Production aborts the process

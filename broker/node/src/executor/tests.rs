@@ -404,8 +404,10 @@ fn a_deleted_group_is_gone_even_after_a_power_cut() {
     machine.turn();
     machine.effects.push(Effect::Delete { group: GROUP });
     machine.turn();
-    // The round that was in flight says nothing about it any more.
+    // The round that is in flight syncs its directory, and says nothing about it any more.
     assert!(machine.finish_sync().is_empty());
+    assert_eq!(machine.world.syncs_failed, 0);
+    machine.turn();
     assert_eq!(machine.world.deleted, [GROUP]);
     assert_eq!(machine.disk.list(Path::new("/data/groups")).unwrap(), Vec::<String>::new());
     for seed in 0..10 {
@@ -413,9 +415,39 @@ fn a_deleted_group_is_gone_even_after_a_power_cut() {
         let left = after.disk.list(Path::new("/data/groups")).unwrap_or_default();
         assert_eq!(left, Vec::<String>::new(), "seed {seed}");
     }
+    assert_eq!(machine.executor.groups_found().unwrap(), []);
     // Deleting what is not there is no failure: a crash may come between the removal and the commit's replay.
     machine.effects.push(Effect::Delete { group: GROUP });
     assert!(machine.turn().is_empty());
+}
+
+#[test]
+fn a_log_that_is_opened_elsewhere_is_there_once_it_comes_back() {
+    let mut machine = Machine::new();
+    machine.open(GROUP);
+    machine.append(1, &[1]);
+    machine.turn();
+    machine.finish_sync();
+    let mut after = machine.after_power_cut(1);
+    assert_eq!(after.executor.groups_found().unwrap(), [GROUP]);
+    after.world.opens_elsewhere = true;
+    after.effects.push(world::open_effect(GROUP));
+    assert!(after.turn().is_empty());
+    after.effects.push(Effect::Configure { group: GROUP, config: LogConfig { segment_bytes: 4096 } });
+    assert!(after.turn().is_empty());
+    let job = after.world.opens.pop().unwrap();
+    let mut answers = Vec::new();
+    after.executor.log_opened(job.run(), &mut after.world, &mut answers);
+    assert!(answers.is_empty());
+    let answers = after.turn();
+    assert!(matches!(&answers[..], [Event::Replay { .. }, Event::Opened { .. }]), "{answers:?}");
+    // One that was deleted meanwhile does not come back.
+    after.effects.push(world::open_effect(GroupId(9)));
+    after.effects.push(Effect::Delete { group: GroupId(9) });
+    after.turn();
+    let job = after.world.opens.pop().unwrap();
+    after.executor.log_opened(job.run(), &mut after.world, &mut Vec::new());
+    assert!(after.turn().is_empty());
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct World {
     pub deleted: Vec<GroupId>,
     pub syncs_failed: usize,
     pub peers_are_busy: bool,
+    pub opens_elsewhere: bool,
+    pub opens: Vec<OpenJob<SimDisk>>,
 }
 
 impl Outside<SimDisk> for World {
@@ -42,6 +44,14 @@ impl Outside<SimDisk> for World {
 
     fn start_sync(&mut self, round: SyncRound<SimDisk>) {
         self.rounds.push(round);
+    }
+
+    fn open_log(&mut self, job: OpenJob<SimDisk>) -> Option<OpenJob<SimDisk>> {
+        if !self.opens_elsewhere {
+            return Some(job);
+        }
+        self.opens.push(job);
+        None
     }
 
     fn sync_failed(&mut self, _: &io::Error) {
