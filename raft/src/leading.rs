@@ -159,10 +159,12 @@ impl Leading {
             // It did not take over: this replica goes on leading.
             self.hand_over = None;
         }
-        match self.quorum_by {
-            Some(by) if now < by => Quorum::Held,
-            Some(_) | None => self.count_alive(now, membership, config),
+        if self.quorum_by.is_some_and(|by| now < by) {
+            return Quorum::Held;
         }
+        // Over: kept, it would be a deadline that has passed, for ever.
+        self.quorum_by = None;
+        self.count_alive(now, membership, config)
     }
 
     /// The log begins later now: what comes before cannot be sent any more.
@@ -207,5 +209,36 @@ impl Leading {
         alone
             || (bytes <= config.uncommitted_bytes_max
                 && self.uncommitted.len() < config.uncommitted_entries_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use core::time::Duration;
+
+    #[test]
+    fn a_wait_for_a_live_majority_ends_with_its_time() {
+        let at = |ms| Monotonic::ZERO + Duration::from_millis(ms);
+        let nodes: Vec<NodeId> = (1..=5).map(NodeId).collect();
+        let membership = Membership::of_voters(nodes.clone());
+        let config = Config::new(NodeId(1), membership.clone(), 1);
+        let log = LogView::recovered(crate::types::Recovered::default(), &membership);
+        let mut leading = Leading::new(Index(1), Index::ZERO);
+        leading.adopt(&membership, NodeId(1), &log, &[NodeId(2)]);
+        // Node 2 was asked and does not answer; node 3 comes up, and these are too few.
+        for progress in &mut leading.peers {
+            let _asked = progress.order(Index::ZERO, Index::ZERO, &config);
+            progress.ordered_sent(Index(1), Index(1), 0, at(0), &config);
+        }
+        leading.peer_up(at(2000), NodeId(3), Index::ZERO, &config);
+        leading.check_quorum(at(2000), &membership, &config);
+        assert_eq!(leading.quorum_by, Some(at(2900)));
+        // It answers in time, so the majority is held; then nothing is waited for any more.
+        leading.progress_mut(NodeId(2)).unwrap().heard();
+        assert_eq!(leading.tick(at(2900), Index::ZERO, &membership, &config), Quorum::Held);
+        assert!(leading.deadline().is_none_or(|deadline| deadline > at(2900)), "{:?}", leading.deadline());
+        assert_eq!(vec![leading.quorum_by], [None]);
     }
 }
