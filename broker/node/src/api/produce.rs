@@ -54,15 +54,24 @@ struct Intake {
 }
 
 impl Intake {
-    /// Reads until the client has no more to say. Not reading on while too much is in flight is the back-pressure:
-    /// the stream's flow control carries it to the client.
-    async fn run(mut self, mut requests: Streaming<ProduceRequest>) {
+    /// Reads until the client has no more to say, or is gone. Gone must end it wherever it waits: what is in flight
+    /// gives its places and bytes back only with the last hand on `flight`, and it may be these that it waits for.
+    async fn run(mut self, requests: Streaming<ProduceRequest>) {
+        let replies = self.refused.clone();
+        tokio::select! {
+            () = replies.closed() => {}
+            () = self.read(requests) => {}
+        }
+    }
+
+    /// Not reading on while too much is in flight is the back-pressure: the stream's flow control carries it to the
+    /// client.
+    async fn read(&mut self, mut requests: Streaming<ProduceRequest>) {
         let stop = self.broker.stop.clone();
         loop {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             let request = tokio::select! {
                 request = requests.message() => request,
-                () = self.refused.closed() => return,
                 () = stop.cancelled() => return,
             };
             match request {
