@@ -26,6 +26,8 @@ pub(crate) struct Progress {
     pub(crate) next: Index,
     /// How it is sent to.
     pub(crate) phase: Phase,
+    /// One past the last entry sent before the stream was last broken off: see [`Self::rejects_fresh`].
+    broken_at: Index,
     /// Whether a bare append is due, whatever else is: it asked whether we lead.
     pub(crate) notice: Notice,
     /// The commit index last handed to the transport for it.
@@ -108,6 +110,7 @@ impl Progress {
             commit: Index::ZERO,
             next,
             phase: Phase::Probe { carry: Carry::Entries, sent: Sent::No },
+            broken_at: Index::ZERO,
             notice: Notice::None,
             sent_commit: Index::ZERO,
             ordered: None,
@@ -286,22 +289,29 @@ impl Progress {
 
     /// Whether a rejection of `previous` answers what was sent last, and not something older.
     ///
-    /// A late one taken for fresh moves `next` back for nothing, and a duplicate of it again and again:
-    /// 1. the probe at 90 is rejected, the reply is duplicated on its way; 2. the probe at 50 matches;
-    /// 3. the duplicate arrives: entry 90 is rejected, as it was when the reply was made, but not any more.
+    /// A late one taken for fresh moves `next` back for nothing; worse, it multiplies:
+    /// 1. a stream of 64 messages arrives out of order, and 30 of them are rejected;
+    /// 2. the first rejection breaks the stream off, any older acknowledgement opens it again: 64 messages leave;
+    /// 3. the second rejection does the same: 30 streams for one, and the next round 900.
+    ///
+    /// So a rejection breaks the stream off only if what it rejects was first sent after the last break. If what was
+    /// sent again is lost as well, the resend time finds it.
     pub(crate) fn rejects_fresh(&self, previous: Index) -> bool {
         if previous <= self.matched {
             return false;
         }
         match self.phase {
             Phase::Probe { .. } => previous.next() == self.next,
-            Phase::Stream => previous > self.received && previous < self.next,
+            Phase::Stream => previous >= self.broken_at && previous > self.received && previous < self.next,
         }
     }
 
     /// Finds out anew where the logs agree, from `next` on.
     pub(crate) fn probe(&mut self, next: Index, phase: Phase) {
         assert!(next > self.matched, "{}: probing below what is matched", self.node);
+        if self.phase == Phase::Stream {
+            self.broken_at = self.next;
+        }
         self.next = next;
         self.phase = phase;
         self.received = self.received.min(Index(next.get() - 1)).max(self.matched);

@@ -6,7 +6,9 @@ use crate::tested::{
 };
 use raftline_proto::ids::{EntryId, HardState, Index, NodeId, Term};
 use raftline_proto::time::Monotonic;
-use raftline_raft::types::{Alarm, Entry, Input, LogStart, Message, Output, ProposeError, Recovered, Role};
+use raftline_raft::types::{
+    Alarm, AppendResult, Entry, Input, LogStart, Message, Output, ProposeError, Recovered, Role,
+};
 use std::time::Duration;
 
 // Rules for all servers
@@ -231,6 +233,17 @@ fn leaders_never_lower_what_a_follower_acknowledged() {
     tested.hear(A, rejected(2, 2, id(1, 1)));
     let view = tested.raft.peers().next().unwrap();
     assert_eq!((view.matched, view.next), (Index(3), Index(4)));
+}
+
+#[test]
+fn leaders_forget_what_was_only_in_memory_when_a_node_restarts() {
+    let mut tested = Tested::fresh();
+    tested.win();
+    let result = AppendResult::Matched { durable: Index(0), received: Index(1), commit: Index(0) };
+    tested.hear(A, Message::AppendReply { term: Term(1), result });
+    assert_eq!(tested.raft.peers().next().unwrap().received, Index(1));
+    tested.tell(Input::PeerReset { node: A });
+    assert_eq!(tested.raft.peers().next().unwrap().received, Index(0));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use raftline_proto::ids::{Index, Membership, NodeId};
 use raftline_proto::time::Monotonic;
 use raftline_raft::Config;
 use raftline_raft::config::{FirstCampaign, PreVote};
-use raftline_raft::types::{AckWanted, ReplicateOutcome, Role};
+use raftline_raft::types::{AckWanted, Output, ReplicateOutcome, Role};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -17,7 +17,7 @@ const ALIVE_US: u64 = 100_000;
 const LAPSE_US: u64 = 1_000_000;
 
 #[derive(Debug)]
-enum Happening {
+pub enum Happening {
     Deliver(Wire),
     SendAlive { node: usize, boot: u64 },
     Alive { from: usize, to: usize, boot: u64 },
@@ -26,6 +26,8 @@ enum Happening {
     Wake { node: usize, boot: u64 },
     Restart { node: usize, boot: u64 },
     Propose,
+    CrashOne { node: usize, boot: u64 },
+    Refused { by: usize, boot: u64, to: usize },
     Crash,
     Partition,
     Full,
@@ -33,28 +35,30 @@ enum Happening {
     Transfer,
 }
 
-struct Node {
-    replica: Replica,
-    running: bool,
-    boot: u64,
+pub struct Node {
+    pub replica: Replica,
+    pub running: bool,
+    pub boot: u64,
     syncing: bool,
     /// Per peer: when it was last heard, its boot, whether it counts as up.
-    heard: BTreeMap<usize, (u64, u64, bool)>,
+    pub heard: BTreeMap<usize, (u64, u64, bool)>,
     /// The deadline that a wake-up is scheduled for.
     wake_at: Option<u64>,
 }
 
 pub struct World {
     seed: u64,
-    now: u64,
-    random: Random,
-    faults: Faults,
-    nodes: Vec<Node>,
+    pub now: u64,
+    pub random: Random,
+    pub faults: Faults,
+    pub nodes: Vec<Node>,
     heap: BinaryHeap<Reverse<(u64, u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     sequence: u64,
     /// Directed pairs that nothing passes.
-    cut: BTreeSet<(usize, usize)>,
+    pub cut: BTreeSet<(usize, usize)>,
+    /// When the last message of a link arrives, where they keep their order.
+    arrivals: BTreeMap<(usize, usize), u64>,
     calm: bool,
     value: u64,
     verbose: bool,
@@ -74,6 +78,10 @@ impl World {
             .all()
             .map(|node| {
                 let mut config = Config::new(node, membership.clone(), random.next());
+                let pace = u32::try_from(faults.pace).unwrap();
+                config.election_timeout_min /= pace;
+                config.election_timeout_max /= pace;
+                config.resend /= pace;
                 if !faults.pre_vote {
                     config.pre_vote = PreVote::Off;
                 }
@@ -86,7 +94,10 @@ impl World {
                     config.uncommitted_bytes_max = 20_000;
                     config.uncommitted_entries_max = 20;
                 }
-                let replica = Replica::new(config, Disk::default(), Monotonic::ZERO);
+                let mut replica = Replica::new(config, Disk::default(), Monotonic::ZERO);
+                if faults.small_batches {
+                    replica.batch_max = 1;
+                }
                 Node {
                     replica,
                     running: false,
@@ -107,6 +118,7 @@ impl World {
             happenings: BTreeMap::new(),
             sequence: 0,
             cut: BTreeSet::new(),
+            arrivals: BTreeMap::new(),
             calm: false,
             value: 0,
             verbose,
@@ -125,14 +137,18 @@ impl World {
         world
     }
 
-    fn after(&mut self, delay_us: u64, happening: Happening) {
+    pub fn pace(&self) -> u64 {
+        self.faults.pace
+    }
+
+    pub fn after(&mut self, delay_us: u64, happening: Happening) {
         self.sequence += 1;
         let tie = self.random.next();
         self.heap.push(Reverse((self.now + delay_us, tie, self.sequence)));
         self.happenings.insert(self.sequence, happening);
     }
 
-    fn again(&mut self, every_us: Option<u64>, happening: Happening) {
+    pub fn again(&mut self, every_us: Option<u64>, happening: Happening) {
         if let (Some(every_us), false) = (every_us, self.calm) {
             let delay = every_us / 2 + self.random.below(every_us);
             self.after(delay, happening);
@@ -152,7 +168,7 @@ impl World {
         self.now = until;
     }
 
-    fn say(&self, text: impl FnOnce() -> String) {
+    pub fn say(&self, text: impl FnOnce() -> String) {
         if self.verbose {
             eprintln!("{:>12} {}", self.now, text());
         }
@@ -175,7 +191,7 @@ impl World {
                 if self.is_current(node, boot) {
                     self.send_alive(node, boot);
                     self.look_for_lapses(node);
-                    self.after(ALIVE_US, Happening::SendAlive { node, boot });
+                    self.after(ALIVE_US / self.faults.pace, Happening::SendAlive { node, boot });
                 }
             }
             Happening::Alive { from, to, boot } => {
@@ -208,12 +224,19 @@ impl World {
             // Whatever was scheduled before the calm.
             Happening::Propose
             | Happening::Crash
+            | Happening::CrashOne { .. }
             | Happening::Partition
             | Happening::Full
             | Happening::Trim
             | Happening::Transfer
                 if self.calm => {}
             Happening::Propose => self.propose_somewhere(),
+            Happening::CrashOne { node, boot } => {
+                if self.is_current(node, boot) {
+                    self.crash(node);
+                }
+            }
+            Happening::Refused { by, boot, to } => self.see_crash(by, boot, to),
             Happening::Crash => self.crash_one(),
             Happening::Partition => self.partition(),
             Happening::Full => self.fill_or_empty_a_disk(),
@@ -223,7 +246,7 @@ impl World {
     }
 
     /// One event at one node, and all that follows at once.
-    fn handle(&mut self, node: usize, event: &Event, taken: usize) {
+    pub fn handle(&mut self, node: usize, event: &Event, taken: usize) {
         self.say(|| format!("node {}: {event:?}", node + 1));
         let now = Monotonic(self.now);
         let done = self.nodes[node].replica.handle(now, event);
@@ -239,6 +262,17 @@ impl World {
         for wire in done.wires {
             self.send(wire);
         }
+        let is_leader = |output: &Output| matches!(output, Output::RoleChanged { role: Role::Leader, .. });
+        if done.outputs.iter().any(is_leader)
+            && !self.calm
+            && self.random.chance(self.faults.crash_new_leader)
+        {
+            // Mostly very soon, sometimes not.
+            let longest = 1 + self.random.below(30_000);
+            let moment = self.random.below(longest) / self.faults.pace;
+            let boot = self.nodes[node].boot;
+            self.after(moment, Happening::CrashOne { node, boot });
+        }
         self.attend(node);
     }
 
@@ -248,15 +282,15 @@ impl World {
         let unsynced = self.nodes[node].replica.disk.unsynced();
         if unsynced > 0 && !self.nodes[node].syncing {
             self.nodes[node].syncing = true;
-            let slowest = if self.calm { 2_000 } else { self.faults.sync_us_max };
-            let delay = 100 + self.random.below(slowest);
+            let slowest = if self.calm { 1_000 } else { self.faults.sync_us_max };
+            let delay = 20 + self.random.below(slowest);
             self.after(delay, Happening::Synced { node, boot, count: unsynced });
         }
         // Each hard state is announced by a completion of its own, in order.
         let saving = self.nodes[node].replica.disk.saving.len();
         for _ in self.queued_saves(node, boot)..saving {
-            let slowest = if self.calm { 2_000 } else { self.faults.save_us_max };
-            let delay = 100 + self.random.below(slowest);
+            let slowest = if self.calm { 1_000 } else { self.faults.save_us_max };
+            let delay = 20 + self.random.below(slowest);
             self.after(delay, Happening::Saved { node, boot });
         }
         if let Some(deadline) = self.nodes[node].replica.raft.deadline() {
@@ -277,11 +311,12 @@ impl World {
         if !self.calm && self.random.chance(self.faults.late) {
             return self.random.below(self.faults.late_us);
         }
-        500 + self.random.below(2_000)
+        (500 + self.random.below(2_000)) / self.faults.pace
     }
 
     fn send(&mut self, wire: Wire) {
-        if self.cut.contains(&(place(wire.from), place(wire.to))) {
+        let link = (place(wire.from), place(wire.to));
+        if self.cut.contains(&link) {
             return;
         }
         if !self.calm && self.random.chance(self.faults.drop) {
@@ -292,7 +327,12 @@ impl World {
             let delay = self.delay();
             self.after(delay, Happening::Deliver(wire.clone()));
         }
-        let delay = self.delay();
+        let mut delay = self.delay();
+        if self.calm || !self.faults.reorder {
+            let latest = self.arrivals.entry(link).or_default();
+            *latest = (*latest + 1).max(self.now + delay);
+            delay = *latest - self.now;
+        }
         self.after(delay, Happening::Deliver(wire));
     }
 
@@ -301,7 +341,7 @@ impl World {
             if !self.calm && self.random.chance(self.faults.drop) {
                 continue;
             }
-            let delay = 500 + self.random.below(2_000);
+            let delay = (500 + self.random.below(2_000)) / self.faults.pace;
             self.after(delay, Happening::Alive { from, to, boot });
         }
     }
@@ -317,10 +357,10 @@ impl World {
     }
 
     fn look_for_lapses(&mut self, node: usize) {
-        let now = self.now;
+        let (now, lapse) = (self.now, LAPSE_US / self.faults.pace);
         let mut lapsed = Vec::new();
         for (peer, (at, _, up)) in &mut self.nodes[node].heard {
-            if *up && now - *at > LAPSE_US {
+            if *up && now - *at > lapse {
                 *up = false;
                 lapsed.push(NodeId(u32::try_from(*peer + 1).unwrap()));
             }
@@ -347,99 +387,11 @@ impl World {
         self.attend(place);
     }
 
-    fn crash_one(&mut self) {
-        let all = self.random.chance(100);
-        let one = self.pick();
-        for node in 0..self.nodes.len() {
-            if (all || node == one) && self.nodes[node].running {
-                self.crash(node);
-            }
-        }
-        self.again(self.faults.crash_every_us, Happening::Crash);
-    }
-
-    fn crash(&mut self, node: usize) {
-        self.checker.marks.crashes += 1;
-        let unsynced = self.nodes[node].replica.disk.unsynced() as u64;
-        let saving = self.nodes[node].replica.disk.saving.len() as u64;
-        let writes = usize::try_from(self.random.below(unsynced + 1)).unwrap();
-        let saves = usize::try_from(self.random.below(saving + 1)).unwrap();
-        let hint = self.random.chance(500);
-        self.say(|| format!("node {} crashes, {writes} of {unsynced} writes made it", node + 1));
-        let crashed = &mut self.nodes[node];
-        crashed.running = false;
-        let commit = crashed.replica.raft.commit();
-        crashed.replica.disk.crash(writes, saves);
-        if hint {
-            crashed.replica.disk.commit_hint = crashed.replica.disk.commit_hint.max(commit);
-        }
-        let boot = crashed.boot;
-        // What it was stays visible to the checker until it starts again; it must not look like a leader.
-        crashed.replica.restart(Monotonic(self.now));
-        let pause = self.random.below(2_500_000);
-        self.after(pause, Happening::Restart { node, boot });
-    }
-
-    fn partition(&mut self) {
-        self.cut.clear();
-        let count = self.nodes.len();
-        match self.random.below(4) {
-            0 => {}
-            // One node alone, both ways.
-            1 => {
-                let one = self.pick();
-                self.cut = pairs(count).filter(|(a, b)| (*a == one) != (*b == one)).collect();
-            }
-            // Two sides.
-            2 => {
-                let sides: Vec<bool> = (0..count).map(|_| self.random.chance(500)).collect();
-                self.cut = pairs(count).filter(|(a, b)| sides[*a] != sides[*b]).collect();
-            }
-            // Some directions.
-            _ => {
-                let cut: Vec<(usize, usize)> = pairs(count).collect();
-                self.cut = cut.into_iter().filter(|_| self.random.chance(250)).collect();
-            }
-        }
-        self.say(|| format!("cut: {:?}", self.cut));
-        self.again(self.faults.partition_every_us, Happening::Partition);
-    }
-
-    fn fill_or_empty_a_disk(&mut self) {
-        let node = self.pick();
-        let full = self.random.chance(400);
-        self.nodes[node].replica.disk.full = full;
-        self.checker.marks.failed_appends += u64::from(full);
-        self.again(self.faults.full_every_us, Happening::Full);
-    }
-
-    fn trim_one(&mut self) {
-        let node = self.pick();
-        let raft = &self.nodes[node].replica.raft;
-        let start = raft.start().previous.index;
-        let room = raft.commit().since(start);
-        if self.nodes[node].running && room > 0 {
-            let through = start + self.random.below(room + 1);
-            self.handle(node, &Event::Trim(through), 0);
-        }
-        self.again(self.faults.trim_every_us, Happening::Trim);
-    }
-
-    fn transfer_one(&mut self) {
-        if let Some(leader) = self.leader() {
-            let to = self.random.chance(500).then(|| NodeId(1 + u32::try_from(self.pick()).unwrap()));
-            self.handle(leader, &Event::Transfer(to), 0);
-            self.checker.marks.transfers +=
-                u64::from(self.nodes[leader].replica.raft.transferring().is_some());
-        }
-        self.again(self.faults.transfer_every_us, Happening::Transfer);
-    }
-
-    fn pick(&mut self) -> usize {
+    pub fn pick(&mut self) -> usize {
         usize::try_from(self.random.below(self.nodes.len() as u64)).unwrap()
     }
 
-    fn leader(&self) -> Option<usize> {
+    pub fn leader(&self) -> Option<usize> {
         let leads = |node: &Node| node.running && node.replica.raft.role() == Role::Leader;
         (0..self.nodes.len())
             .filter(|node| leads(&self.nodes[*node]))
@@ -530,6 +482,7 @@ fn place(node: NodeId) -> usize {
     usize::try_from(node.get()).unwrap() - 1
 }
 
-fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Every directed pair of nodes.
+pub fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).flat_map(move |a| (0..count).filter(move |b| *b != a).map(move |b| (a, b)))
 }
