@@ -2,16 +2,15 @@
 
 use crate::clock;
 use crate::config::{ClientConfig, MissingTopic};
-use crate::connection::{Connections, Stub, Use, describe_status};
-use crate::error::{Attempt, Attempts, ConnectError, ErrorCode, Refusal};
-use crate::limits::{MESSAGE_BYTES_DEFAULT, METADATA_ATTEMPT_TIMEOUT, METADATA_PATIENCE};
+use crate::connection::{Connections, Stub, Use};
+use crate::error::{Attempts, ConnectError, ErrorCode, Refusal};
+use crate::limits::MESSAGE_BYTES_DEFAULT;
 use parking_lot::RwLock;
 use raftline_proto::api;
 use raftline_proto::ids::{NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
 
 /// The cluster as last heard. Replaced as a whole, never changed.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +54,7 @@ impl View {
 pub(crate) struct Cluster {
     pub(crate) connections: Connections,
     pub(crate) config: ClientConfig,
-    bootstrap: Vec<String>,
+    pub(crate) bootstrap: Vec<String>,
     view: RwLock<Arc<View>>,
     /// The topics that somebody uses: every refresh asks for all of them, so that it serves everybody.
     interest: RwLock<BTreeSet<String>>,
@@ -113,7 +112,7 @@ impl Cluster {
         // that cannot exist.
         let topics = if topics.is_empty() { vec![NO_TOPIC.to_owned()] } else { topics };
         let request = api::MetadataRequest { topics, auto_create: missing == MissingTopic::Create };
-        let (reply, address) = self.ask_anyone(&request, preferred.as_deref()).await?;
+        let (reply, address) = self.ask_metadata_of(request, preferred.as_deref()).await?;
         *preferred = Some(address);
         let next = Arc::new(merge(&view, reply));
         *self.view.write() = next.clone();
@@ -126,62 +125,7 @@ impl Cluster {
         topics: Vec<String>,
     ) -> Result<api::MetadataReply, Attempts> {
         let request = api::MetadataRequest { topics, auto_create: false };
-        Ok(self.ask_anyone(&request, None).await?.0)
-    }
-
-    /// Asks one broker after another, the next one as soon as the one before has failed or kept silent for a moment;
-    /// the first answer counts.
-    async fn ask_anyone(
-        self: &Arc<Self>,
-        request: &api::MetadataRequest,
-        preferred: Option<&str>,
-    ) -> Result<(api::MetadataReply, String), Attempts> {
-        let mut attempts = Attempts::default();
-        let mut candidates = self.candidates(preferred).into_iter();
-        let mut asked = JoinSet::new();
-        loop {
-            if let Some(address) = candidates.next() {
-                let (cluster, request) = (self.clone(), request.clone());
-                asked.spawn(async move { (cluster.ask(&address, request).await, address) });
-            } else if asked.is_empty() {
-                return Err(attempts);
-            }
-            tokio::select! {
-                Some(answer) = asked.join_next() => match answer {
-                    Ok((Ok(reply), address)) => return Ok((reply, address)),
-                    Ok((Err(reason), address)) => {
-                        tracing::debug!(address, reason, "no metadata from this broker");
-                        attempts.0.push(Attempt { address, reason });
-                    }
-                    // Aborted: the runtime is shutting down.
-                    Err(error) => attempts.0.push(Attempt { address: "?".into(), reason: error.to_string() }),
-                },
-                () = tokio::time::sleep(METADATA_PATIENCE), if candidates.len() > 0 => {}
-            }
-        }
-    }
-
-    async fn ask(&self, address: &str, request: api::MetadataRequest) -> Result<api::MetadataReply, String> {
-        let mut stub = self.connections.stub(Use::Requests, address).map_err(|error| error.to_string())?;
-        match tokio::time::timeout(METADATA_ATTEMPT_TIMEOUT, stub.metadata(request)).await {
-            Ok(Ok(reply)) => Ok(reply.into_inner()),
-            Ok(Err(status)) => Err(describe_status(&status)),
-            Err(_) => Err(format!("no answer within {METADATA_ATTEMPT_TIMEOUT:?}")),
-        }
-    }
-
-    /// Every known address once: the preferred one, the brokers in random order, those given at the start.
-    pub(crate) fn candidates(&self, preferred: Option<&str>) -> Vec<String> {
-        use rand::seq::SliceRandom;
-        let mut brokers: Vec<String> = self.view().brokers.values().cloned().collect();
-        brokers.shuffle(&mut rand::rng());
-        let mut all: Vec<String> = preferred.map(str::to_owned).into_iter().collect();
-        for address in brokers.into_iter().chain(self.bootstrap.iter().cloned()) {
-            if !all.contains(&address) {
-                all.push(address);
-            }
-        }
-        all
+        Ok(self.ask_metadata_of(request, None).await?.0)
     }
 
     /// The stub of a node.

@@ -29,11 +29,12 @@
 //! # }
 //! ```
 //!
-//! In reading order: `client` (the entrance), `config`, `error`, `record`; `cluster` (what is known of the cluster)
-//! and `connection`; `producer`, `partitioner`, `consumer`, `admin`.
+//! In reading order: `client` (the entrance), `config`, `error`, `record`; `cluster` (what is known of the cluster),
+//! `ask` and `connection`; `producer`, `partitioner`, `consumer`, `admin`.
 #![forbid(unsafe_code)]
 
 mod admin;
+mod ask;
 mod client;
 mod clock;
 mod cluster;
