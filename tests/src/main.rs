@@ -1,6 +1,7 @@
 //! `raftline-tests`: the simulator on the command line, and the broker process of the end-to-end tests.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -20,6 +21,13 @@ struct Cli {
 enum Command {
     /// Runs whole clusters in virtual time, one per seed, and checks every property after every event.
     Sim(Sim),
+    /// Runs `raftlined` with these arguments: the brokers of the end-to-end tests.
+    #[command(hide = true)]
+    Broker {
+        /// As `raftlined` takes them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -53,6 +61,9 @@ fn main() -> ExitCode {
             Some(seed) => story(seed, sim.lines),
             None => many(&sim),
         },
+        Command::Broker { arguments } => {
+            raftline_broker::run(std::iter::once(OsString::from("raftlined")).chain(arguments))
+        }
     }
 }
 

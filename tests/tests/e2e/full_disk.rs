@@ -1,114 +1,112 @@
-//! The disk fills up: writes are refused clearly, reads go on, and writes resume when there is space again.
+//! A full disk: writes are refused clearly, reads go on, and writes are taken again once there is room.
 
-use crate::cluster::{ATTEMPTS, Cluster, create_topic, pause};
-use raftline_client::proto::ids::PartitionIndex;
-use raftline_client::{ConsumerConfig, ProducerConfig, Record, StartAt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_writes_serves_reads_and_resumes() {
-    let Some(small) = SmallDisk::mount("64m") else {
-        println!(
-            "no small disk can be mounted here: the executor's tests over the simulated disk show a full disk \
-             (cargo test -p raftline-broker full)"
-        );
+use raftline_client::proto::ids::PartitionIndex;
+use raftline_client::{Client, ConsumerConfig, NewTopic, ProducerConfig, Record, StartAt};
+use raftline_tests::cluster::{Cluster, PATIENCE};
+use tempfile::TempDir;
+
+use crate::PROGRAM;
+
+const TOPIC: &str = "filled";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_and_nothing_else() {
+    let dir = TempDir::with_prefix("raftline-full-disk-").expect("a temporary directory");
+    let Some(disk) = SmallDisk::mount(dir.path(), 96) else {
+        println!("skipped: this user may not mount a tmpfs; the simulator fills its disks in any case");
         return;
     };
-    let mut cluster = Cluster::prepared(3, &["--disk-reserve", "8MiB"]);
-    for node in cluster.nodes() {
-        cluster.set_data_dir(node, small.path.join(format!("node-{node}")));
-    }
+    let extra = ["--disk-reserve", "16MiB", "--default-segment-bytes", "1MiB"];
+    let mut cluster = Cluster::prepare(PROGRAM, "full-disk", 3, disk.path(), &extra);
     cluster.start_all();
     let client = cluster.client().await;
-    create_topic(&client, "full", 1).await;
+    cluster.wait_until_ready(&client, &[]).await;
+    let topic = NewTopic { name: TOPIC.into(), partitions: 1, replication: 3, ..NewTopic::default() };
+    client.admin().create_topic(&topic).await.expect("a topic is created");
+    cluster.wait_until_ready(&client, &[TOPIC]).await;
+    write(&client, "before", PATIENCE).await.expect("there is room");
 
-    let config = ProducerConfig { delivery_timeout: Duration::from_secs(3), ..ProducerConfig::default() };
-    let producer = client.producer(config);
-    let send = async |value: Vec<u8>| {
-        producer.send(Record::to("full").value(value)).await.expect("it is taken").await
-    };
-    for number in 0..100_u32 {
-        send(number.to_string().into_bytes()).await.expect("there is space");
-    }
-    let ballast = small.fill(4 << 20);
-    let refused = first_refusal(&send).await;
-    let said = refused.to_string();
-    assert!(said.contains("disk") && said.contains("free"), "not clear: {said}");
+    // Somebody else fills the disk to below the reserve.
+    let filler = disk.path().join("filler");
+    let room = disk.free_bytes().saturating_sub(8 << 20);
+    std::fs::write(&filler, vec![1; usize::try_from(room).expect("a small disk")]).expect("room for the filler");
+    let refusal = refused(&client).await;
+    assert!(refusal.to_lowercase().contains("disk"), "the refusal says why: {refusal}");
+    assert_eq!(read(&client).await.first().map(String::as_str), Some("before"), "reads go on");
 
-    let end = client.admin().offset("full", PartitionIndex(0), StartAt::End).await.expect("reads go on");
-    let mut consumer = client.consumer(ConsumerConfig::default());
-    consumer.assign("full", PartitionIndex(0), StartAt::Start);
-    for _ in 0..end.get() {
-        consumer.next().await.expect("reads go on");
-    }
+    std::fs::remove_file(&filler).expect("the filler goes");
+    write(&client, "after", PATIENCE).await.expect("there is room again");
+    let found = read(&client).await;
+    assert_eq!(found.last().map(String::as_str), Some("after"));
+    assert_eq!(found.iter().filter(|value| *value == "before").count(), 1);
+}
 
-    std::fs::remove_file(ballast).expect("the ballast goes");
-    for attempt in 0.. {
-        match send(b"again".to_vec()).await {
-            Ok(delivery) => {
-                assert!(delivery.offset >= end, "acknowledged below what was there: {}", delivery.offset);
-                break;
+/// Writes until a write is refused: the brokers look at the disk about once a second.
+async fn refused(client: &Client) -> String {
+    let writing = async {
+        loop {
+            if let Err(refusal) = write(client, "meanwhile", Duration::from_secs(2)).await {
+                return refusal;
             }
-            Err(error) => assert!(attempt < 20, "writes do not resume: {error}"),
         }
-    }
-    cluster.check_running();
-    let client = cluster.client().await;
-    cluster.wait_equal(&client).await;
-    cluster.stop_all();
+    };
+    tokio::time::timeout(PATIENCE, writing).await.expect("a full disk refuses writes")
 }
 
-/// Writes until one is refused.
-async fn first_refusal(
-    send: &impl AsyncFn(Vec<u8>) -> Result<raftline_client::Delivery, raftline_client::DeliveryError>,
-) -> raftline_client::DeliveryError {
-    for _ in 0..ATTEMPTS {
-        if let Err(error) = send(vec![b'x'; 10_000]).await {
-            return error;
-        }
-        pause().await;
-    }
-    panic!("a full disk takes writes");
+async fn write(client: &Client, value: &str, patience: Duration) -> Result<(), String> {
+    let config = ProducerConfig { delivery_timeout: patience, ..ProducerConfig::default() };
+    let producer = client.producer(config);
+    let record = Record::to(TOPIC).partition(PartitionIndex(0)).value(value.to_owned());
+    let ticket = producer.send(record).await.map_err(|error| error.to_string())?;
+    let settled = ticket.await.map(drop).map_err(|error| error.to_string());
+    // What did not get through has been reported by its ticket.
+    let _ = producer.close().await;
+    settled
 }
 
-/// A file system of its own, unmounted in the end.
+/// Everything that can be read now.
+async fn read(client: &Client) -> Vec<String> {
+    let end = client.admin().offset(TOPIC, PartitionIndex(0), StartAt::End).await.expect("reads go on");
+    let mut consumer = client.consumer(ConsumerConfig::default());
+    consumer.assign(TOPIC, PartitionIndex(0), StartAt::Start);
+    let mut values = Vec::new();
+    while (values.len() as u64) < end.0 {
+        let record = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("reads go on").expect("a record");
+        values.push(String::from_utf8(record.value.expect("a value").to_vec()).expect("text"));
+    }
+    values
+}
+
+/// A file system in memory; unmounted with the test, after the brokers have ended.
 struct SmallDisk {
     path: PathBuf,
-    _folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    /// `None` where mounting is not allowed.
-    fn mount(size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("disk");
-        std::fs::create_dir(&path).expect("the mount point is made");
-        let options = format!("size={size}");
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).output().ok()?;
-        mount.status.success().then_some(Self { path, _folder: folder })
+    /// `None` if this user may not mount.
+    fn mount(path: &Path, mebibytes: u32) -> Option<Self> {
+        let options = format!("size={mebibytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        mounted.then(|| Self { path: path.to_owned() })
     }
 
-    /// Takes all but about `left` bytes.
-    fn fill(&self, left: u64) -> PathBuf {
-        let ballast = self.path.join("ballast");
-        let free = free_bytes(&self.path);
-        let file = std::fs::File::create(&ballast).expect("the ballast is made");
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, free.saturating_sub(left))
-            .expect("there is space");
-        ballast
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let facts = rustix::fs::statvfs(&self.path).expect("a mounted file system");
+        facts.f_bavail * facts.f_frsize
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
+        let _ = Command::new("umount").arg(&self.path).output();
     }
-}
-
-fn free_bytes(path: &Path) -> u64 {
-    let stat = rustix::fs::statvfs(path).expect("the disk can be asked");
-    stat.f_bavail * stat.f_frsize
 }

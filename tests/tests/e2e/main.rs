@@ -1,11 +1,10 @@
-//! Three real broker processes under kill -9, SIGSTOP, a full disk, and strangers at the door.
-//!
-//! In reading order: `cluster` (the processes), `corpus` (the input), then a file for each scenario.
+//! End to end: broker processes, real sockets, real disks, and the real client.
 
-mod cluster;
-mod corpus;
+mod bystanders;
+mod files;
 mod full_disk;
-mod identity;
 mod leader_killed;
-mod power_cut;
-mod stopped_follower;
+mod slow_follower;
+
+/// The program that runs a broker: this package's own, so that `cargo test` builds all it needs.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_raftline-tests");
