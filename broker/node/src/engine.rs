@@ -19,6 +19,7 @@ use crate::lanes::{Lanes, Queued};
 use crate::limits;
 use crate::payload::PeerSender;
 use crate::preallocator::{Finding, Preallocator};
+use crate::shard_dirs::{self, ShardDirsError};
 use crate::shard_thread::{Links, Notice, ShardThread};
 use crate::sync_pool::SyncPool;
 use crate::view::NodeView;
@@ -45,6 +46,9 @@ pub enum EngineError {
     /// A shard's hard states cannot be read: without them nothing here may vote.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The state files are not those of the shards that are to start.
+    #[error(transparent)]
+    ShardDirs(#[from] ShardDirsError),
     /// A thread could not be started, or the disk could not be asked for its size.
     #[error("the broker's threads could not be started: {0}")]
     Io(#[from] io::Error),
@@ -72,6 +76,7 @@ impl Engine {
         mut peers: impl FnMut(usize) -> S,
     ) -> Result<Self, EngineError> {
         let EngineOptions { disk, data_dir, clock, shards: configs, sync_lanes, reserve_bytes } = options;
+        shard_dirs::check(&disk, &data_dir, configs.len())?;
         let reserve_bytes = match reserve_bytes {
             Some(reserve_bytes) => reserve_bytes,
             None => default_reserve(&data_dir)?,

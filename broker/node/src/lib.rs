@@ -27,6 +27,7 @@ pub mod payload;
 pub mod peer;
 pub mod preallocator;
 pub mod server;
+pub mod shard_dirs;
 mod shard_thread;
 pub mod shutdown;
 pub mod sync_pool;

@@ -70,7 +70,10 @@ pub enum ServeError {
 ///
 /// # Errors
 /// Why it did not start, or stopped unasked.
-pub async fn serve(config: Config, asked: Stop) -> Result<(), ServeError> {
+pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
+    // The parents of what is made are synced up to the directory's own parent, which a relative path does not name.
+    config.data_dir = std::path::absolute(&config.data_dir)
+        .map_err(|error| io("resolve the data directory's path", error))?;
     let clock = Clock::start();
     let drawn = Incarnation(rand::random());
     let identity = Identity::claim(&config.data_dir, config.node, &config.cluster_name, drawn)?;

@@ -79,7 +79,7 @@ impl Group {
         retention.due = now.monotonic + slowest.max(turn.config.timings.retention_interval);
         retention.bytes_seen = partition.committed_bytes;
         if older_than.is_some() || bytes_max.is_some() {
-            let up_to = raft.commit();
+            let up_to = raft.commit().next();
             turn.effects.push(Effect::Retain { group: self.id, older_than, bytes_max, up_to });
         }
     }

@@ -400,7 +400,9 @@ impl Node {
         while let Some(first) = log.entries.first() {
             let bytes: u64 = log.entries.iter().map(|stored| stored.info.header.entry_bytes()).sum();
             let too_much = bytes_max.is_some_and(|max| bytes > max);
-            if !(by_age || too_much) || first.info.header.id.index.get() >= up_to {
+            // Each entry is a segment here, and the last one is still being written to.
+            let last = log.entries.len() == 1;
+            if last || !(by_age || too_much) || first.info.header.id.index.get() >= up_to {
                 break;
             }
             let header = log.entries.remove(0).info.header;
