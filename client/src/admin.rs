@@ -242,16 +242,12 @@ impl Admin {
             return Err(AdminError::UnknownNode { asked: node.get(), known });
         };
         let waited = crate::limits::METADATA_ATTEMPT_TIMEOUT;
-        let failed = |last_failure| AdminError::TimedOut {
-            question: format!("status of node {node}"),
-            waited,
-            last_failure,
-        };
+        let failed = |reason| AdminError::NodeSilent { node: node.get(), reason };
         let asked = stub.node_status(api::NodeStatusRequest { groups: Vec::new() });
         match tokio::time::timeout(waited, asked).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) => Err(failed(describe_status(&status))),
-            Err(_) => Err(failed("no answer".into())),
+            Err(_) => Err(failed(format!("nothing within {waited:?}"))),
         }
     }
 

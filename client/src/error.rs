@@ -297,6 +297,14 @@ pub enum AdminError {
         /// The last thing that went wrong.
         last_failure: String,
     },
+    /// The node did not say how it is.
+    #[error("node {node} does not answer ({reason}): look whether its process runs and can be reached")]
+    NodeSilent {
+        /// Which was asked.
+        node: u32,
+        /// What came instead.
+        reason: String,
+    },
     /// The cluster has no such node.
     #[error("the cluster has no node {asked}: its nodes are {known:?}")]
     UnknownNode {
@@ -313,7 +321,7 @@ impl AdminError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Refused(refusal) => Some(refusal.code),
-            Self::TimedOut { .. } | Self::UnknownNode { .. } => None,
+            Self::TimedOut { .. } | Self::NodeSilent { .. } | Self::UnknownNode { .. } => None,
         }
     }
 }

@@ -37,7 +37,8 @@ pub const FOLDER_VARIABLE: &str = "RAFTLINE_LOGHUB";
 pub fn loghub() -> Option<Vec<Input>> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/loghub");
     let folder = std::env::var_os(FOLDER_VARIABLE).map_or(beside, PathBuf::from);
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     paths.sort();
     let inputs: Vec<Input> = paths
@@ -73,13 +74,17 @@ fn generate_line(chance: &mut Chance, file: u64, line: u64, content: &mut Vec<u8
     match chance.between(0, 19) {
         0 => {}
         1 => content.extend_from_slice(b"progress 10%\rprogress 50%\rdone"),
-        2 => content.extend((0..chance.between(1, 200)).map(|at| [0xff, 0xfe, 0x00, 0xc3][at as usize % 4])),
-        3 if line % 7 == 0 => {
+        2 => {
+            let count = usize::try_from(chance.between(1, 200)).expect("small");
+            content.extend([0xff, 0xfe, 0x00, 0xc3].into_iter().cycle().take(count));
+        }
+        3 if line.is_multiple_of(7) => {
             let long = usize::try_from(chance.between(20_000, 200_000)).expect("small");
             content.extend(std::iter::repeat_n(b'x', long));
         }
         _ => {
-            let words = format!("2024-01-01 00:00:{:02} file {file} line {line} value {}", line % 60, chance.any());
+            let words =
+                format!("2024-01-01 00:00:{:02} file {file} line {line} value {}", line % 60, chance.any());
             content.extend_from_slice(words.as_bytes());
         }
     }

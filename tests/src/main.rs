@@ -93,8 +93,7 @@ fn story(seed: u64, lines: usize) -> ExitCode {
 }
 
 fn many(sim: &Sim) -> ExitCode {
-    let threads =
-        sim.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
+    let threads = sim.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     let on_bad = if sim.all { OnBad::GoOn } else { OnBad::Stop };
     let begun = wall_clock();
     let shown = std::sync::Mutex::new(begun);

@@ -45,7 +45,10 @@ const UNSAFE_FILES: [&str; 1] = ["storage/src/map.rs"];
 const FILE_LINES_MAX: usize = 600;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests are a folder of the workspace")
+        .to_owned()
 }
 
 fn manifest(folder: &str) -> Table {
@@ -56,7 +59,8 @@ fn manifest(folder: &str) -> Table {
 
 /// Names of a manifest's dependencies in these tables, with how they are declared.
 fn dependencies(manifest: &Table, tables: &[&str]) -> BTreeMap<String, toml::Value> {
-    let of = |table: &&str| manifest.get(*table).and_then(|table| table.as_table()).cloned().unwrap_or_default();
+    let of =
+        |table: &&str| manifest.get(*table).and_then(|table| table.as_table()).cloned().unwrap_or_default();
     tables.iter().flat_map(of).collect()
 }
 
@@ -97,7 +101,9 @@ fn crates_import_only_what_the_design_lets_them() {
         let manifest = manifest(folder);
         let name = manifest["package"]["name"].as_str().expect("a name");
         assert_eq!(name, package, "{folder}/Cargo.toml");
-        for dependency in dependencies(&manifest, &["dependencies", "build-dependencies", "dev-dependencies"]).keys() {
+        for dependency in
+            dependencies(&manifest, &["dependencies", "build-dependencies", "dev-dependencies"]).keys()
+        {
             let ours = dependency.starts_with("raftline");
             assert!(
                 !ours || allowed.contains(&dependency.as_str()),
@@ -135,7 +141,10 @@ fn pure_crates_are_pure() {
         let path = root().join(folder).join("src/lib.rs");
         let text = fs::read_to_string(&path).expect("a front door");
         for attribute in ["#![no_std]", "#![forbid(unsafe_code)]"] {
-            assert!(text.lines().any(|line| line.trim() == attribute), "{folder}/src/lib.rs lacks {attribute}");
+            assert!(
+                text.lines().any(|line| line.trim() == attribute),
+                "{folder}/src/lib.rs lacks {attribute}"
+            );
         }
         for dependency in dependencies(&manifest(folder), &["dependencies", "build-dependencies"]).keys() {
             assert!(dependency.starts_with("raftline"), "{folder} is pure and depends on {dependency}");
@@ -160,9 +169,9 @@ fn unsafe_code_stays_in_its_file() {
         .collect();
     let found = lines_where(&others, |line| {
         let code = line.split("//").next().unwrap_or_default();
-        ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code)"].iter().any(|word| {
-            code.contains(word) && !code.contains('"')
-        })
+        ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code)"]
+            .iter()
+            .any(|word| code.contains(word) && !code.contains('"'))
     });
     assert!(found.is_empty(), "unsafe code outside {UNSAFE_FILES:?}: {found:#?}");
 }

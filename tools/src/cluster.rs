@@ -102,7 +102,8 @@ pub fn problems(sight: &Sight) -> Vec<String> {
     }
     for (node, status) in &sight.nodes {
         match status {
-            Err(error) => problems.push(format!("node {node} does not answer: {error}")),
+            Err(error @ AdminError::NodeSilent { .. }) => problems.push(error.to_string()),
+            Err(error) => problems.push(format!("node {node} could not be asked: {error}")),
             Ok(status) => problems.extend(node_problems(status)),
         }
     }
@@ -318,7 +319,7 @@ mod tests {
         check(|_, status| status.replicas[0].followers = vec![follower], "node 7 is 4999 entries behind");
         let peer = PeerStatus { node: 9, address: "b:9".into(), ..PeerStatus::default() };
         check(|_, status| status.peers = vec![peer], "node 9 at b:9");
-        let down = AdminError::UnknownNode { asked: 1, known: Vec::new() };
+        let down = AdminError::NodeSilent { node: 1, reason: "refused".into() };
         check(|sight, _| drop(sight.nodes.insert(1, Err(down))), "node 1 does not answer");
     }
 }

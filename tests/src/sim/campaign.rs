@@ -79,7 +79,11 @@ impl Summary {
             return Some(format!("seed {seed}: {text}\nreplay: {}", replay(*seed)));
         }
         if self.void.len() as u64 * 4 > self.seeds() {
-            return Some(format!("{} of {} seeds are void: too little happened", self.void.len(), self.seeds()));
+            return Some(format!(
+                "{} of {} seeds are void: too little happened",
+                self.void.len(),
+                self.seeds()
+            ));
         }
         let missed = self.missed();
         (!missed.is_empty()).then(|| format!("never reached: {missed:?}"))
@@ -138,7 +142,12 @@ pub enum OnBad {
 
 /// Runs seeds on so many threads, each seed on one. `progress` sees every outcome as it comes.
 #[must_use]
-pub fn campaign(seeds: Range<u64>, threads: usize, on_bad: OnBad, progress: impl Fn(&Outcome, &Summary) + Sync) -> Summary {
+pub fn campaign(
+    seeds: Range<u64>,
+    threads: usize,
+    on_bad: OnBad,
+    progress: impl Fn(&Outcome, &Summary) + Sync,
+) -> Summary {
     let next = AtomicU64::new(seeds.start);
     let summary = Mutex::new(Summary::default());
     std::thread::scope(|scope| {

@@ -168,7 +168,11 @@ impl Network {
             at.push(arrival + self.chance.span(Duration::ZERO, rules.delay_max * 20));
         }
         link.under_way[lane] += bytes * at.len() as u64;
-        Fate::Arrives { at, flight: Flight { from, to, class, bytes, generation: link.generation }, overtakes }
+        Fate::Arrives {
+            at,
+            flight: Flight { from, to, class, bytes, generation: link.generation },
+            overtakes,
+        }
     }
 
     /// A copy arrives.

@@ -143,7 +143,8 @@ impl Node {
         let mut shards = Vec::new();
         let mut effects = Vec::new();
         for number in 0..plan.shards {
-            let executor = Executor::new(self.disk.clone(), &dir, number).map_err(|error| error.to_string())?;
+            let executor =
+                Executor::new(self.disk.clone(), &dir, number).map_err(|error| error.to_string())?;
             let config = ShardConfig {
                 shard: number,
                 shards: plan.shards,

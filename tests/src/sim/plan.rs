@@ -200,7 +200,12 @@ impl Plan {
             },
             segment_bytes: 4096,
             network: Rules { delay_max: millis(8), spike_max: millis(250), ..plain.network },
-            disks: Disks { sync_max: millis(25), stall: Odds::percent(1), stall_max: millis(300), ..plain.disks },
+            disks: Disks {
+                sync_max: millis(25),
+                stall: Odds::percent(1),
+                stall_max: millis(300),
+                ..plain.disks
+            },
             load: Load {
                 pause: millis(25),
                 delay_max: millis(6),
@@ -280,7 +285,10 @@ mod tests {
     fn seeds_reach_every_fault_and_both_families() {
         let plans: Vec<Plan> = (0..200).map(Plan::draw).collect();
         for fault in FAULTS {
-            assert!(plans.iter().any(|plan| plan.faults.iter().any(|(drawn, _)| *drawn == fault)), "{fault:?}");
+            assert!(
+                plans.iter().any(|plan| plan.faults.iter().any(|(drawn, _)| *drawn == fault)),
+                "{fault:?}"
+            );
         }
         for family in [Family::Plain, Family::Adversarial] {
             assert!(plans.iter().filter(|plan| plan.family == family).count() > 40, "{family:?}");

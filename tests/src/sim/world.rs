@@ -182,8 +182,12 @@ impl World {
         match step {
             Step::Turn(life, shard) => self.turn(life, shard),
             Step::Wake(life, shard, at) => self.woken(life, shard, at),
-            Step::SyncPart { life, shard, round, part, early } => self.sync_part(life, shard, round, part, early),
-            Step::Allocate { life, shard, group, allocation } => self.allocate(life, shard, group, *allocation),
+            Step::SyncPart { life, shard, round, part, early } => {
+                self.sync_part(life, shard, round, part, early)
+            }
+            Step::Allocate { life, shard, group, allocation } => {
+                self.allocate(life, shard, group, *allocation)
+            }
             Step::Arrive { flight, boot, message, nth } => self.arrive(flight, boot, *message, nth),
             Step::Dial(from, to) => self.dial(from, to),
             Step::Broken { from, to, generation } => self.broken(from, to, generation),

@@ -35,7 +35,8 @@ async fn round_trip(name: &str, inputs: Vec<Input>) {
     cluster.wait_until_ready(&client, &[]).await;
     let topics: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
     for topic in &topics {
-        let topic = NewTopic { name: (*topic).into(), partitions: PARTITIONS, replication: 3, ..NewTopic::default() };
+        let topic =
+            NewTopic { name: (*topic).into(), partitions: PARTITIONS, replication: 3, ..NewTopic::default() };
         client.admin().create_topic(&topic).await.expect("a topic is created");
     }
     cluster.wait_until_ready(&client, &topics).await;
@@ -76,7 +77,9 @@ async fn send(producer: &Producer, inputs: &[Input], half: Half) -> Vec<Ticket> 
     for number in 0..longest {
         for (input, topic) in inputs.iter().zip(&topics) {
             let in_first = number < input.lines.len() / 2;
-            let Some(line) = input.lines.get(number).filter(|_| in_first == (half == Half::First)) else { continue };
+            let Some(line) = input.lines.get(number).filter(|_| in_first == (half == Half::First)) else {
+                continue;
+            };
             let record = Record::to(topic.clone()).key(number.to_string()).value(line.clone());
             let record = record.durability(Durability::Quorum);
             tickets.push(producer.send(record).await.expect("the record is taken"));
@@ -88,7 +91,8 @@ async fn send(producer: &Producer, inputs: &[Input], half: Half) -> Vec<Ticket> 
 /// Reads a topic from its start and puts the lines back in order.
 async fn read_back(client: &Client, input: &Input) -> Vec<u8> {
     let mut consumer = client.consumer(ConsumerConfig::default());
-    let partitions = consumer.assign_topic(input.name.as_str(), StartAt::Start).await.expect("the topic is there");
+    let partitions =
+        consumer.assign_topic(input.name.as_str(), StartAt::Start).await.expect("the topic is there");
     assert_eq!(partitions, PARTITIONS);
     let mut next = BTreeMap::new();
     let mut last_line: BTreeMap<_, usize> = BTreeMap::new();
@@ -103,13 +107,18 @@ async fn read_back(client: &Client, input: &Input) -> Vec<u8> {
         let key = record.key.expect("every line has its number");
         let number: usize = std::str::from_utf8(&key).expect("digits").parse().expect("a number");
         let before = last_line.insert(record.partition, number);
-        assert!(before.is_none_or(|before| before < number), "{}: line {number} after {before:?}", input.name);
+        assert!(
+            before.is_none_or(|before| before < number),
+            "{}: line {number} after {before:?}",
+            input.name
+        );
         let value = record.value.expect("every line has a value, be it empty");
         assert!(lines.insert(number, value.to_vec()).is_none(), "{}: line {number} came twice", input.name);
     }
     for partition in 0..PARTITIONS {
         let partition = raftline_client::proto::ids::PartitionIndex(partition);
-        let end = client.admin().offset(&input.name, partition, StartAt::End).await.expect("there is a leader");
+        let end =
+            client.admin().offset(&input.name, partition, StartAt::End).await.expect("there is a leader");
         assert_eq!(end, next.get(&partition).copied().unwrap_or_default(), "{}: more is there", input.name);
     }
     lines.into_values().collect::<Vec<_>>().join(&b'\n')

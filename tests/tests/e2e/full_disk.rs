@@ -33,7 +33,8 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     // Somebody else fills the disk to below the reserve.
     let filler = disk.path().join("filler");
     let room = disk.free_bytes().saturating_sub(8 << 20);
-    std::fs::write(&filler, vec![1; usize::try_from(room).expect("a small disk")]).expect("room for the filler");
+    std::fs::write(&filler, vec![1; usize::try_from(room).expect("a small disk")])
+        .expect("room for the filler");
     let refusal = refused(&client).await;
     assert!(refusal.to_lowercase().contains("disk"), "the refusal says why: {refusal}");
     assert_eq!(read(&client).await.first().map(String::as_str), Some("before"), "reads go on");
@@ -75,7 +76,8 @@ async fn read(client: &Client) -> Vec<String> {
     consumer.assign(TOPIC, PartitionIndex(0), StartAt::Start);
     let mut values = Vec::new();
     while (values.len() as u64) < end.0 {
-        let record = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("reads go on").expect("a record");
+        let record =
+            tokio::time::timeout(PATIENCE, consumer.next()).await.expect("reads go on").expect("a record");
         values.push(String::from_utf8(record.value.expect("a value").to_vec()).expect("text"));
     }
     values

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use raftline_client::proto::ids::{Offset, PartitionIndex};
-use raftline_client::{
-    Client, ConsumerConfig, Delivery, NewTopic, ProducerConfig, Record, StartAt,
-};
+use raftline_client::{Client, ConsumerConfig, Delivery, NewTopic, ProducerConfig, Record, StartAt};
 use raftline_tests::cluster::{Cluster, PATIENCE};
 
 use crate::PROGRAM;
@@ -21,7 +19,8 @@ async fn nothing_acknowledged_is_lost_or_doubled_when_leaders_die() {
     let mut cluster = Cluster::start(PROGRAM, "leader-killed", 3);
     let client = cluster.client().await;
     cluster.wait_until_ready(&client, &[]).await;
-    let topic = NewTopic { name: TOPIC.into(), partitions: PARTITIONS, replication: 3, ..NewTopic::default() };
+    let topic =
+        NewTopic { name: TOPIC.into(), partitions: PARTITIONS, replication: 3, ..NewTopic::default() };
     client.admin().create_topic(&topic).await.expect("a topic is created");
     cluster.wait_until_ready(&client, &[TOPIC]).await;
 
@@ -53,11 +52,8 @@ async fn nothing_acknowledged_is_lost_or_doubled_when_leaders_die() {
     numbers.dedup();
     assert_eq!(numbers.len(), records, "a record is there twice");
     for partition in 0..PARTITIONS {
-        let in_order: Vec<u64> = found
-            .iter()
-            .filter(|((found, _), _)| found.0 == partition)
-            .map(|(_, number)| *number)
-            .collect();
+        let in_order: Vec<u64> =
+            found.iter().filter(|((found, _), _)| found.0 == partition).map(|(_, number)| *number).collect();
         assert!(in_order.is_sorted(), "partition {partition} is out of order");
     }
     println!("{} records acknowledged over {PARTITIONS} killed leaders", acknowledged.len());
@@ -115,4 +111,3 @@ async fn read_all(client: &Client) -> BTreeMap<(PartitionIndex, Offset), u64> {
     }
     found
 }
-

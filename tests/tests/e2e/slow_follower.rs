@@ -37,7 +37,12 @@ async fn a_follower_that_hung_catches_up_and_has_the_same_log() {
         for node in cluster.nodes() {
             let status = client.admin().node_status(node).await.ok()?;
             let replica = status.replicas.into_iter().find(|replica| replica.group == group.0)?;
-            seen.push((replica.last_index, replica.commit_index, replica.durable_index, replica.high_watermark));
+            seen.push((
+                replica.last_index,
+                replica.commit_index,
+                replica.durable_index,
+                replica.high_watermark,
+            ));
         }
         let (last, commit, durable, high_watermark) = seen[0];
         let settled = commit == last && durable == last && high_watermark == end.0;

@@ -50,6 +50,9 @@ pub struct DemoArgs {
 const TOPIC: &str = "access-log";
 const PARTITIONS: u32 = 6;
 
+/// Replicas of each partition, however many nodes there are.
+const REPLICATION_MAX: u32 = 3;
+
 /// Exit code after Ctrl-C, as shells show it (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
 
@@ -105,6 +108,7 @@ async fn show(common: &Common, args: &DemoArgs) -> anyhow::Result<ExitCode> {
         verdict: if good { "held" } else { "broken" },
         nodes: args.nodes,
         partitions: PARTITIONS,
+        replication: args.nodes.min(REPLICATION_MAX),
         records: lines.len() as u64,
         bytes: total_bytes,
         acknowledged: lines.len() as u64 - failed,
@@ -162,7 +166,7 @@ impl Stage<'_> {
         let topic = NewTopic {
             name: TOPIC.into(),
             partitions: PARTITIONS,
-            replication: self.nodes.min(3),
+            replication: self.nodes.min(REPLICATION_MAX),
             ..NewTopic::default()
         };
         client.admin().create_topic(&topic).await?;

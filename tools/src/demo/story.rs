@@ -96,6 +96,8 @@ pub struct Report {
     pub nodes: u32,
     /// Of the topic.
     pub partitions: u32,
+    /// Replicas of each partition.
+    pub replication: u32,
     /// Lines written.
     pub records: u64,
     /// Their bytes.
@@ -149,7 +151,7 @@ impl Report {
             self.pause_ms, self.pause_others_ms
         );
         let same = if self.replicas_identical { "hold the same bytes" } else { "DO NOT hold the same bytes" };
-        text += &format!("  all {} replicas of every partition {same}\n", self.nodes);
+        text += &format!("  all {} replicas of every partition {same}\n", self.replication);
         if self.failed > 0 {
             text += &format!("  {} lines were given up without an acknowledgement\n", count(self.failed));
         }

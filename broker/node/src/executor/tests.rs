@@ -204,10 +204,7 @@ fn a_truncation_counts_even_in_a_turn_whose_append_failed() {
     machine.effects.push(Effect::Truncate { group: GROUP, from: Index(2) });
     machine.append_from(2, Offset(1), 2, &[1]);
     let answers = machine.turn();
-    assert!(
-        matches!(answers[..], [Event::AppendFailed { last, .. }] if last == id(1, 1)),
-        "{answers:?}"
-    );
+    assert!(matches!(answers[..], [Event::AppendFailed { last, .. }] if last == id(1, 1)), "{answers:?}");
 }
 
 #[test]
@@ -291,9 +288,12 @@ fn floors_are_flushed_once_things_have_been_quiet_for_a_while() {
     machine.turn();
     assert!(machine.world.rounds.is_empty());
     // All that is left to do is to let go of files.
-    assert!(machine.executor.deadline().is_some_and(|deadline| {
-        deadline.since(machine.now.monotonic) > Duration::from_secs(10)
-    }));
+    assert!(
+        machine
+            .executor
+            .deadline()
+            .is_some_and(|deadline| { deadline.since(machine.now.monotonic) > Duration::from_secs(10) })
+    );
     // Damage below the floor is not a torn tail any more.
     let path = Path::new("/data/groups/7/0000000000000001.segment");
     machine.disk.damage(path, 64 + 100, b"xx").unwrap();
@@ -350,10 +350,8 @@ fn a_large_log_is_replayed_in_bounded_bits() {
         matches!(&first[..], [Event::Replay { entries, .. }] if entries.len() == limits::REPLAY_ENTRIES_MAX)
     );
     let second = after.turn();
-    assert!(
-        matches!(&second[..], [Event::Replay { entries, .. }, Event::Opened { recovered, .. }]
-            if entries.len() == 10 && recovered.last.index.0 == count as u64)
-    );
+    assert!(matches!(&second[..], [Event::Replay { entries, .. }, Event::Opened { recovered, .. }]
+            if entries.len() == 10 && recovered.last.index.0 == count as u64));
 }
 
 #[test]

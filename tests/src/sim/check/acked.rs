@@ -125,7 +125,11 @@ mod tests {
     fn a_lost_ack_trips_at_the_end() {
         let log = [data(1, 1, 0, 2), data(1, 2, 2, 1)];
         let history = |log_end| [first_committed(1, &log), acked(&log[1], Durability::Quorum), last(log_end)];
-        must_trip(AckedKept::default(), &history(&log[..1]), "ends without what was acknowledged at offset 2");
+        must_trip(
+            AckedKept::default(),
+            &history(&log[..1]),
+            "ends without what was acknowledged at offset 2",
+        );
         must_pass(AckedKept::default(), &history(&log));
     }
 

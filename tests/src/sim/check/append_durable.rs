@@ -87,11 +87,8 @@ mod tests {
     use super::*;
 
     fn reply(term: u64, durable: u64) -> Message {
-        let result = AppendResult::Matched {
-            durable: Index(durable),
-            received: Index(durable),
-            commit: Index(0),
-        };
+        let result =
+            AppendResult::Matched { durable: Index(durable), received: Index(durable), commit: Index(0) };
         Message::AppendReply { term: Term(term), result }
     }
 
@@ -110,7 +107,11 @@ mod tests {
 
     #[test]
     fn an_ack_ahead_of_the_disk_trips() {
-        must_trip(AppendDurable::default(), &[spoke(&reply(2, 5), &disk(2, id(2, 4)))], "its disk ends at 2.4");
+        must_trip(
+            AppendDurable::default(),
+            &[spoke(&reply(2, 5), &disk(2, id(2, 4)))],
+            "its disk ends at 2.4",
+        );
         must_trip(AppendDurable::default(), &[spoke(&reply(3, 4), &disk(2, id(2, 4)))], "knows term 2");
         must_pass(AppendDurable::default(), &[spoke(&reply(2, 4), &disk(2, id(2, 4)))]);
     }

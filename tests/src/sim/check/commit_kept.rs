@@ -89,7 +89,11 @@ mod tests {
     #[test]
     fn committing_something_else_or_too_early_trips() {
         let (one, other) = ([no_op(1, 1, 0)], [no_op(2, 1, 0)]);
-        must_trip(CommitKept::default(), &[first_committed(1, &one), committed(2, 2, &other)], "was committed first");
+        must_trip(
+            CommitKept::default(),
+            &[first_committed(1, &one), committed(2, 2, &other)],
+            "was committed first",
+        );
         must_trip(CommitKept::default(), &[committed(2, 2, &one)], "no leader has committed");
     }
 

@@ -37,7 +37,11 @@ mod tests {
 
     #[test]
     fn two_leaders_in_one_term_trip() {
-        must_trip(ElectionSafety::default(), &[elected(1, 3, &[]), elected(2, 3, &[])], "two leaders in term 3");
+        must_trip(
+            ElectionSafety::default(),
+            &[elected(1, 3, &[]), elected(2, 3, &[])],
+            "two leaders in term 3",
+        );
     }
 
     #[test]

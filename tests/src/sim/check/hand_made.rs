@@ -81,7 +81,9 @@ pub(super) fn must_trip(mut check: impl Check, history: &[Fact<'_>], words: &str
 pub(super) fn must_pass(mut check: impl Check, history: &[Fact<'_>]) {
     let mut ledger = Ledger::default();
     for fact in history {
-        check.observe(fact, &ledger).unwrap_or_else(|text| panic!("a good history tripped at {fact:?}: {text}"));
+        check
+            .observe(fact, &ledger)
+            .unwrap_or_else(|text| panic!("a good history tripped at {fact:?}: {text}"));
         ledger.observe(fact);
     }
 }

@@ -37,11 +37,13 @@ impl Check for OncePerProducer {
                 let replaced = self.newest.get(group).is_some_and(|newest| newest > term);
                 let next = self.next.get(&(*group, producer.id)).copied();
                 match next {
-                    Some((epoch, next)) if !replaced && producer.epoch == epoch && *expected < next => Err(format!(
-                        "{life} leads group {group} in term {term} and expects sequence {expected} of producer {}; \
+                    Some((epoch, next)) if !replaced && producer.epoch == epoch && *expected < next => {
+                        Err(format!(
+                            "{life} leads group {group} in term {term} and expects sequence {expected} of producer {}; \
                          committed is up to {next}",
-                        producer.id
-                    )),
+                            producer.id
+                        ))
+                    }
                     Some(_) | None => Ok(()),
                 }
             }
@@ -53,7 +55,10 @@ impl Check for OncePerProducer {
 impl OncePerProducer {
     fn once(&mut self, group: GroupId, entry: &Digest) -> Result<(), String> {
         if !self.contents.insert((group, entry.content)) {
-            return Err(format!("entry {} of group {group} repeats a batch that is there already", entry.id()));
+            return Err(format!(
+                "entry {} of group {group} repeats a batch that is there already",
+                entry.id()
+            ));
         }
         entry.producer.map_or(Ok(()), |producer| self.in_sequence(group, entry, producer))
     }
@@ -113,7 +118,11 @@ mod tests {
         };
         let before = [elected(1, 1, &[]), first_committed(1, &log)];
         let [leads, commits] = &before;
-        must_trip(OncePerProducer::default(), &[leads.clone(), commits.clone(), refused(2)], "committed is up to 4");
+        must_trip(
+            OncePerProducer::default(),
+            &[leads.clone(), commits.clone(), refused(2)],
+            "committed is up to 4",
+        );
         must_pass(OncePerProducer::default(), &[leads.clone(), commits.clone(), refused(6)]);
         let replaced = elected(2, 2, &log);
         must_pass(OncePerProducer::default(), &[leads.clone(), commits.clone(), replaced, refused(2)]);
@@ -123,7 +132,8 @@ mod tests {
     fn sequences_wrap() {
         let mut log = [stamped(1, 1, 0, 2, 0), stamped(1, 2, 2, 2, 2)];
         must_pass(OncePerProducer::default(), &[first_committed(1, &log)]);
-        log[1].producer = log[1].producer.map(|producer| ProducerBatch { epoch: 1, base_sequence: 0, ..producer });
+        log[1].producer =
+            log[1].producer.map(|producer| ProducerBatch { epoch: 1, base_sequence: 0, ..producer });
         must_pass(OncePerProducer::default(), &[first_committed(1, &log)]);
         let mut check = OncePerProducer::default();
         check.next.insert((GROUP, ProducerId(1)), (0, SEQUENCE_MAX));

@@ -35,10 +35,12 @@ impl Check for Identical {
 
 fn compare(life: Life, group: GroupId, entries: &[Digest], ledger: &Ledger) -> Result<(), String> {
     let truth = |index: Index| ledger.get(group, index).map(|entry| &entry.digest);
-    match entries.iter().find(|entry| truth(entry.id().index).is_some_and(|known| known.bytes != entry.bytes)) {
-        Some(entry) => {
-            Err(format!("{life} holds other bytes than were committed as entry {} of group {group}", entry.id()))
-        }
+    match entries.iter().find(|entry| truth(entry.id().index).is_some_and(|known| known.bytes != entry.bytes))
+    {
+        Some(entry) => Err(format!(
+            "{life} holds other bytes than were committed as entry {} of group {group}",
+            entry.id()
+        )),
         None => Ok(()),
     }
 }

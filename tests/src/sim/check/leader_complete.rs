@@ -66,7 +66,8 @@ impl Check for LeaderComplete {
                 Ok(())
             }
             Fact::FirstCommitted { group, term, entries, .. } => {
-                let later = self.elected.get(group).into_iter().flat_map(|elected| elected.range(term.next()..));
+                let later =
+                    self.elected.get(group).into_iter().flat_map(|elected| elected.range(term.next()..));
                 for (leader_term, election) in later {
                     if let Some(entry) = entries.iter().find(|entry| !election.holds(entry.id())) {
                         return Err(lacks(*group, *leader_term, election, entry.id(), *term));
@@ -116,7 +117,11 @@ mod tests {
     #[test]
     fn an_old_leaders_late_commit_trips() {
         let log = [no_op(1, 1, 0)];
-        must_trip(LeaderComplete::default(), &[elected(2, 2, &[]), first_committed(1, &log)], "without entry 1.1");
+        must_trip(
+            LeaderComplete::default(),
+            &[elected(2, 2, &[]), first_committed(1, &log)],
+            "without entry 1.1",
+        );
     }
 
     #[test]

@@ -20,7 +20,9 @@ impl Check for HighWatermark {
 
     fn observe(&mut self, fact: &Fact<'_>, ledger: &Ledger) -> Result<(), String> {
         match fact {
-            Fact::Watermark { life, group, high_watermark } => self.moved(*life, *group, *high_watermark, ledger),
+            Fact::Watermark { life, group, high_watermark } => {
+                self.moved(*life, *group, *high_watermark, ledger)
+            }
             Fact::Served { life, group, from, high_watermark, batches } => {
                 self.within(*life, *group, *high_watermark, ledger)?;
                 served(*life, *group, *from, *high_watermark, batches, ledger)
@@ -119,7 +121,11 @@ mod tests {
     #[test]
     fn a_falling_watermark_trips() {
         let log = log();
-        must_trip(HighWatermark::default(), &[first_committed(1, &log), watermark(5), watermark(2)], "fell from 5");
+        must_trip(
+            HighWatermark::default(),
+            &[first_committed(1, &log), watermark(5), watermark(2)],
+            "fell from 5",
+        );
     }
 
     #[test]
@@ -144,17 +150,32 @@ mod tests {
     fn serving_other_bytes_or_the_wrong_place_trips() {
         let log = log();
         let other = [ServedBatch { content: 1, ..batch(&log[1]) }];
-        must_trip(HighWatermark::default(), &[first_committed(1, &log), served(0, 6, &other)], "another batch");
+        must_trip(
+            HighWatermark::default(),
+            &[first_committed(1, &log), served(0, 6, &other)],
+            "another batch",
+        );
         let hole = [batch(&log[1]), batch(&log[3])];
-        must_trip(HighWatermark::default(), &[first_committed(1, &log), served(0, 6, &hole)], "served 5 to 6 after");
+        must_trip(
+            HighWatermark::default(),
+            &[first_committed(1, &log), served(0, 6, &hole)],
+            "served 5 to 6 after",
+        );
         let late = [batch(&log[3])];
-        must_trip(HighWatermark::default(), &[first_committed(1, &log), served(2, 6, &late)], "was asked for offset 2");
+        must_trip(
+            HighWatermark::default(),
+            &[first_committed(1, &log), served(2, 6, &late)],
+            "was asked for offset 2",
+        );
     }
 
     #[test]
     fn from_within_a_batch_up_to_the_watermark_passes() {
         let log = log();
         let batches = [batch(&log[1]), batch(&log[2])];
-        must_pass(HighWatermark::default(), &[first_committed(1, &log), watermark(5), served(1, 5, &batches)]);
+        must_pass(
+            HighWatermark::default(),
+            &[first_committed(1, &log), watermark(5), served(1, 5, &batches)],
+        );
     }
 }

@@ -52,7 +52,11 @@ impl Consumer {
         if self.under_way.is_none() && self.ask_at <= around.now {
             self.ask(around, wishes);
         }
-        wishes.wake_at(if self.under_way.is_some() { around.now + around.patience + WAIT } else { self.ask_at });
+        wishes.wake_at(if self.under_way.is_some() {
+            around.now + around.patience + WAIT
+        } else {
+            self.ask_at
+        });
     }
 
     fn ask(&mut self, around: &mut Around<'_>, wishes: &mut Wishes) {
@@ -102,7 +106,8 @@ impl Consumer {
                         rest = rest.slice(length..);
                     }
                     Err(error) => {
-                        wishes.outrage = Some(format!("a consumer of group {} was served garbage: {error}", self.group));
+                        wishes.outrage =
+                            Some(format!("a consumer of group {} was served garbage: {error}", self.group));
                         return;
                     }
                 }
@@ -116,8 +121,10 @@ impl Consumer {
             FetchError::UnknownGroup | FetchError::Busy => self.leader = None,
             // It only asks from where it was led: an honest consumer must not be sent away.
             FetchError::OffsetOutOfRange { .. } | FetchError::Storage(_) => {
-                wishes.outrage =
-                    Some(format!("a consumer of group {} at offset {} is told {error:?}", self.group, self.next));
+                wishes.outrage = Some(format!(
+                    "a consumer of group {} at offset {} is told {error:?}",
+                    self.group, self.next
+                ));
             }
         }
     }

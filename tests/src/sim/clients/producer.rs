@@ -125,7 +125,8 @@ impl Producer {
         self.make_batches(around);
         self.send(around, wishes);
         if !self.is_done(around) {
-            let next = self.batches.iter().filter_map(|batch| batch.sent).map(|sent| sent + around.patience).min();
+            let next =
+                self.batches.iter().filter_map(|batch| batch.sent).map(|sent| sent + around.patience).min();
             wishes.wake_at(next.unwrap_or(self.next_batch_at).min(self.next_batch_at).max(around.now + STEP));
         }
     }
@@ -140,7 +141,9 @@ impl Producer {
         if self.asking.is_some_and(|(asked, _)| asked == tag) {
             self.asking = None;
             match reply {
-                Some(OutReply::Shard(Reply::Coordinated(Ok(CoordinatorReply::ProducerId(id))))) => self.id = Some(id),
+                Some(OutReply::Shard(Reply::Coordinated(Ok(CoordinatorReply::ProducerId(id))))) => {
+                    self.id = Some(id)
+                }
                 Some(OutReply::Shard(Reply::Coordinated(Err(CoordinatorError::NotLeader { leader })))) => {
                     self.leader = leader;
                 }
@@ -155,7 +158,9 @@ impl Producer {
                 self.acknowledged(number);
                 wishes.wake_at(around.now + STEP);
             }
-            Some(OutReply::Shard(Reply::Produced(Err(error)))) => self.refused(number, &error, around, wishes),
+            Some(OutReply::Shard(Reply::Produced(Err(error)))) => {
+                self.refused(number, &error, around, wishes)
+            }
             _ => self.resend(number, None, Outcome::Unknown, around, wishes),
         }
     }
@@ -213,7 +218,8 @@ impl Producer {
 
     fn build(&mut self, around: &mut Around<'_>) -> Bytes {
         let mut builder = Builder::new(Codec::None);
-        let count = u32::try_from(around.chance.between(1, u64::from(self.habits.records_max))).expect("small");
+        let count =
+            u32::try_from(around.chance.between(1, u64::from(self.habits.records_max))).expect("small");
         if let Some(id) = self.id {
             builder.set_producer(ProducerBatch { id, epoch: 0, base_sequence: self.next_sequence });
             self.next_sequence += count;
@@ -267,13 +273,7 @@ impl Producer {
         }
     }
 
-    fn refused(
-        &mut self,
-        number: u64,
-        error: &ProduceError,
-        around: &mut Around<'_>,
-        wishes: &mut Wishes,
-    ) {
+    fn refused(&mut self, number: u64, error: &ProduceError, around: &mut Around<'_>, wishes: &mut Wishes) {
         match error {
             ProduceError::NotLeader { leader, .. } => {
                 self.resend(number, *leader, Outcome::NotDone, around, wishes);

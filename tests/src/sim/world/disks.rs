@@ -99,7 +99,8 @@ impl DurableLogs {
         let known = self.nodes.entry(node.id).or_default();
         let version = known.version(node);
         let image = known.image(node, version);
-        let (seen, states) = known.states.entry(group.0 % u64::from(shards)).or_insert_with(|| (NEVER, States::new()));
+        let (seen, states) =
+            known.states.entry(group.0 % u64::from(shards)).or_insert_with(|| (NEVER, States::new()));
         if *seen != version {
             *seen = version;
             *states = read_states(&image, group, shards)?;
@@ -165,7 +166,9 @@ impl DurableLog {
         let names = disk.list(dir).unwrap_or_default();
         let sequences: Vec<u64> = names.iter().filter_map(|name| sequence_of(name)).collect();
         self.segments.retain(|sequence, _| sequences.contains(sequence));
-        for (sequence, name) in sequences.into_iter().zip(names.iter().filter(|name| sequence_of(name).is_some())) {
+        for (sequence, name) in
+            sequences.into_iter().zip(names.iter().filter(|name| sequence_of(name).is_some()))
+        {
             self.read_segment(disk, &dir.join(name), sequence);
         }
         self.chain();
@@ -223,7 +226,10 @@ fn read_entry<F: DiskFile>(file: &F, length: u64, segment: &Segment) -> Option<(
     file.read_at(&mut head, at).ok()?;
     let header = EntryHeader::decode(&head).ok()?;
     let before = segment.entries.last().map_or(segment.header.previous, |(id, _)| *id);
-    if header.id.index != before.index.next() || header.id.term < before.term || at + header.entry_bytes() > length {
+    if header.id.index != before.index.next()
+        || header.id.term < before.term
+        || at + header.entry_bytes() > length
+    {
         return None;
     }
     let mut entry = vec![0; usize::try_from(header.entry_bytes()).ok()?];
@@ -244,7 +250,8 @@ impl World {
         let mut lost = false;
         self.with_node(id, |node| {
             let crashed = node.disk.crash(seed);
-            lost = crashed.used_bytes() != node.disk.used_bytes() || node.disk.durable().used_bytes() != crashed.used_bytes();
+            lost = crashed.used_bytes() != node.disk.used_bytes()
+                || node.disk.durable().used_bytes() != crashed.used_bytes();
             node.disk = crashed;
         });
         if lost {

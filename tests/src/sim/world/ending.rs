@@ -93,7 +93,9 @@ impl World {
                         ));
                     }
                 }
-                Client::Admin(admin) if !admin.is_done() => return Some("the operator is not done".to_owned()),
+                Client::Admin(admin) if !admin.is_done() => {
+                    return Some("the operator is not done".to_owned());
+                }
                 Client::Producer(_) | Client::Admin(_) => {}
             }
         }

@@ -30,7 +30,8 @@ impl World {
         if overtakes {
             self.mark(Mark::Reordered);
         }
-        let Some(boot) = self.nodes.get(&life.node).and_then(|node| node.process.as_ref()).map(|it| it.boot) else {
+        let Some(boot) = self.nodes.get(&life.node).and_then(|node| node.process.as_ref()).map(|it| it.boot)
+        else {
             return;
         };
         for (nth, at) in at.into_iter().enumerate() {
@@ -62,7 +63,9 @@ impl World {
             }
             Message::VoteReply { granted: false, .. } => self.mark(Mark::VoteRefused),
             Message::PreVoteReply { granted: false, leader: Some(_), .. } => self.mark(Mark::PreVoteRefused),
-            Message::AppendReply { result: AppendResult::Rejected { .. }, .. } => self.mark(Mark::AppendRejected),
+            Message::AppendReply { result: AppendResult::Rejected { .. }, .. } => {
+                self.mark(Mark::AppendRejected)
+            }
             Message::TimeoutNow { .. } => self.mark(Mark::Transferred),
             Message::PreVote { .. }
             | Message::PreVoteReply { .. }

@@ -7,8 +7,8 @@ use raftline_proto::ids::{GroupId, Index, NodeId, Term};
 use raftline_raft::types::Role;
 use raftline_shard::types::{Effect, Event, GroupDescription, Reply, RequestId};
 
-use super::watch::View;
 use super::World;
+use super::watch::View;
 use crate::sim::facts::{Digest, Fact, Life};
 use crate::sim::marks::Mark;
 use crate::sim::trace::Place;
@@ -50,9 +50,13 @@ impl World {
         last: raftline_proto::ids::EntryId,
         hard_state: raftline_proto::ids::HardState,
     ) {
-        self.trace(Place::at(life.node, group), "opened", last.index.0, || format!("through {last}, {hard_state:?}"));
+        self.trace(Place::at(life.node, group), "opened", last.index.0, || {
+            format!("through {last}, {hard_state:?}")
+        });
         self.judge.fact(&Fact::Reopened { life, group, last, hard_state });
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
         let Some(log) = unit.executor.log(group) else { return };
         let torn = log.recovery().bytes_cut > 0;
         unit.groups.insert(group, ());
@@ -165,7 +169,8 @@ impl World {
             if without_leader {
                 self.mark(Mark::CommitBeforeLeaderSync);
             }
-            let fact = Fact::FirstCommitted { group, term, entries: &fresh, voters: &voters, holders: &holders };
+            let fact =
+                Fact::FirstCommitted { group, term, entries: &fresh, voters: &voters, holders: &holders };
             self.judge.fact(&fact);
         }
         self.judge.fact(&Fact::Committed { life, group, term, entries: &entries });

@@ -57,7 +57,9 @@ impl World {
         events.extend(unit.inbox.drain(..taken));
         let mut touched = BTreeSet::new();
         self.before_events(life, shard, &events, &mut touched);
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
         let mut effects = Vec::new();
         for event in events {
             unit.shard.handle(clocks, event, &mut effects);
@@ -110,7 +112,9 @@ impl World {
         act: impl FnOnce(&mut Unit, &mut Port<'_>, &mut Vec<Event<Payload>>),
     ) {
         let now = self.heap.now();
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
         let mut port = Port { from: life.node, now, network: &mut self.network, out: Vec::new() };
         let mut answers = Vec::new();
         act(unit, &mut port, &mut answers);
@@ -128,7 +132,8 @@ impl World {
             Out::Reply(request, reply) => self.replied(life, request, reply),
             Out::Round(round) => self.start_round(life, shard, round),
             Out::Allocate(group, allocation) => {
-                let at = self.heap.now() + self.chance.span(Duration::from_micros(20), Duration::from_millis(3));
+                let at =
+                    self.heap.now() + self.chance.span(Duration::from_micros(20), Duration::from_millis(3));
                 let allocation = Box::new(allocation);
                 self.heap.push(at, Step::Allocate { life, shard, group, allocation });
             }
@@ -141,7 +146,9 @@ impl World {
                 self.spawn_clients();
             }
             Out::Liveness(peer, change) => {
-                self.trace(Place::on(id), "liveness", u64::from(peer.0), || format!("peer {peer} {change:?}"));
+                self.trace(Place::on(id), "liveness", u64::from(peer.0), || {
+                    format!("peer {peer} {change:?}")
+                });
                 for other in (0..self.shards()).filter(|other| *other != shard) {
                     self.deliver(id, other, Event::Liveness { peer, change });
                 }
@@ -149,7 +156,8 @@ impl World {
             Out::Leader { group, term, leader, role } => {
                 let digest = mix(term.0) ^ u64::from(leader.map_or(0, |leader| leader.0));
                 self.trace(Place::at(id, group), "role", digest ^ role as u64, || {
-                    let leader = leader.map_or_else(|| "nobody".to_owned(), |leader| format!("node {leader}"));
+                    let leader =
+                        leader.map_or_else(|| "nobody".to_owned(), |leader| format!("node {leader}"));
                     format!("{role:?} in term {term}, leader {leader}")
                 });
                 self.note_role(life, group, role);
@@ -178,12 +186,19 @@ impl World {
 
     /// A round's parts are done at their own times. What a part makes durable is taken either when it begins or when
     /// it ends: a disk may do either, and a claim made too early or for too much only shows in one of the two.
-    fn start_round(&mut self, life: Life, shard: usize, round: raftline_broker::executor::SyncRound<SimDisk>) {
+    fn start_round(
+        &mut self,
+        life: Life,
+        shard: usize,
+        round: raftline_broker::executor::SyncRound<SimDisk>,
+    ) {
         let parts = round.split(self.chance.index_through(4) + 1);
         let left = parts.len();
         let early: Vec<bool> = (0..left).map(|_| self.chance.coin()).collect();
         let slow = self.nodes.get(&life.node).is_some_and(|node| node.slow_until > self.heap.now());
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
         unit.rounds += 1;
         let number = unit.rounds;
         unit.round = Some(Round { whole: round, parts, left });
@@ -222,18 +237,24 @@ impl World {
     }
 
     fn run_part(&mut self, life: Life, shard: usize, number: u64, part: usize, counts: Last) {
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
         let Some(round) = unit.round.as_ref().filter(|_| unit.rounds == number) else { return };
         let result = round.parts[part].run();
         match (counts, result) {
             (Last::No, Ok(())) => {}
-            (Last::No, Err(error)) | (Last::Yes, Err(error)) => self.part_done(life, shard, number, Err(error)),
+            (Last::No, Err(error)) | (Last::Yes, Err(error)) => {
+                self.part_done(life, shard, number, Err(error))
+            }
             (Last::Yes, Ok(())) => self.part_done(life, shard, number, Ok(())),
         }
     }
 
     fn part_done(&mut self, life: Life, shard: usize, number: u64, result: std::io::Result<()>) {
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
         if unit.rounds != number {
             return;
         }
@@ -260,14 +281,18 @@ impl World {
         group: GroupId,
         allocation: Allocation<SimDisk>,
     ) {
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
         let result = allocation.run();
         unit.executor.allocated(group, allocation, result);
         self.plan_turn(life, shard);
     }
 
     pub(super) fn woken(&mut self, life: Life, shard: usize, at: Monotonic) {
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
         if unit.wake_at == Some(at) {
             unit.wake_at = None;
             self.plan_turn(life, shard);
@@ -277,7 +302,9 @@ impl World {
     /// Plans a turn soon, unless one is planned.
     fn plan_turn(&mut self, life: Life, shard: usize) {
         let at = self.heap.now() + self.chance.span(Duration::from_micros(1), Duration::from_micros(80));
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else { return };
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
         if !unit.turn_due {
             unit.turn_due = true;
             self.heap.push(at, Step::Turn(life, shard));

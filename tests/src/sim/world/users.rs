@@ -116,7 +116,14 @@ impl Users {
     }
 
     /// When a message between a client and a node arrives: after those before it.
-    fn arrival(&mut self, now: Monotonic, client: usize, node: NodeId, way: Way, delay: Duration) -> Monotonic {
+    fn arrival(
+        &mut self,
+        now: Monotonic,
+        client: usize,
+        node: NodeId,
+        way: Way,
+        delay: Duration,
+    ) -> Monotonic {
         let last = self.lanes.entry((client, node, way)).or_default();
         *last = (now + delay).max(Monotonic(last.0 + 1));
         *last
@@ -263,7 +270,10 @@ impl World {
                 self.users.first_asked.entry(content).or_insert(to);
                 let asked = Asked::Produce { group, content, info, durability };
                 self.trace(Place::at(to, group), "produce", content, || {
-                    format!("client {client} batch {content:016x}, {} records, {:?}", info.record_count, info.producer)
+                    format!(
+                        "client {client} batch {content:016x}, {} records, {:?}",
+                        info.record_count, info.producer
+                    )
                 });
                 let payload = Payload::Batch(batch);
                 let event = Event::Produce { request, group, batch: info, payload, durability, deadline };
@@ -309,21 +319,26 @@ impl World {
                     }
                 }
                 self.counts.acks += u64::from(*durability == Durability::Quorum);
-                let (base_offset, record_count, durability) = (produced.base_offset, info.record_count, *durability);
+                let (base_offset, record_count, durability) =
+                    (produced.base_offset, info.record_count, *durability);
                 self.judge.fact(&Fact::Acked { group, base_offset, content, record_count, durability });
             }
             (Asked::Produce { group, info, .. }, OutReply::Shard(Reply::Produced(Err(error)))) => {
                 if matches!(error, ProduceError::LeadershipLost { .. }) {
                     self.judge.marks.hit(Mark::LeadershipLostAnswered);
                 }
-                if let (ProduceError::OutOfOrderSequence { expected, .. }, Some(producer)) = (error, info.producer) {
+                if let (ProduceError::OutOfOrderSequence { expected, .. }, Some(producer)) =
+                    (error, info.producer)
+                {
                     let (group, expected) = (*group, *expected);
                     let term = self.views.get(&(life.node, group)).map_or(Term::ZERO, |view| view.elected);
                     self.judge.fact(&Fact::SequenceRefused { life, group, term, producer, expected });
                 }
                 let place = Place::at(life.node, *group);
                 let (client, now) = (pending.client, self.heap.now());
-                self.judge.trace.event(now, place, "refuse", client as u64, || format!("client {client}: {error:?}"));
+                self.judge
+                    .trace
+                    .event(now, place, "refuse", client as u64, || format!("client {client}: {error:?}"));
             }
             (Asked::Fetch { group, from }, OutReply::Fetched(fetched)) => {
                 self.judge_fetch(life, *group, *from, fetched, pending.since);
@@ -373,8 +388,13 @@ impl World {
 
     /// A process died: what it held is lost. Its clients' connections break if the machine lives to tell them.
     pub(super) fn drop_requests(&mut self, life: Life, told: bool) {
-        let held: Vec<RequestId> =
-            self.users.pending.iter().filter(|(_, it)| it.life == life).map(|(request, _)| *request).collect();
+        let held: Vec<RequestId> = self
+            .users
+            .pending
+            .iter()
+            .filter(|(_, it)| it.life == life)
+            .map(|(request, _)| *request)
+            .collect();
         for request in held {
             let Some(pending) = self.users.pending.remove(&request) else { continue };
             if told {
@@ -386,7 +406,9 @@ impl World {
     /// An operator asks a node to hand a partition's leadership over.
     pub(super) fn ask_for_transfer(&mut self) {
         let groups = self.users.served.clone();
-        let (Some(group), Some(to)) = (self.chance.pick(&groups).copied(), self.leader_of(&groups)) else { return };
+        let (Some(group), Some(to)) = (self.chance.pick(&groups).copied(), self.leader_of(&groups)) else {
+            return;
+        };
         let call = Call { tag: u64::MAX, to, ask: Ask::Transfer(group) };
         self.request(1, call);
     }

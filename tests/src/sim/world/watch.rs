@@ -62,7 +62,9 @@ impl View {
     #[must_use]
     pub fn range(&self, from: Index, up_to: Index) -> &[Digest] {
         let place = |index: Index| {
-            usize::try_from(index.since(self.start.index.next())).expect("few entries").min(self.entries.len())
+            usize::try_from(index.since(self.start.index.next()))
+                .expect("few entries")
+                .min(self.entries.len())
         };
         self.entries.get(place(from)..place(up_to)).unwrap_or(&[])
     }
@@ -92,7 +94,8 @@ impl View {
         let before = self.entries.len();
         let mut from = self.last().index.next();
         while from <= last.index {
-            let read = log.read_entries(from, last.index.next(), u64::MAX).map_err(|error| error.to_string())?;
+            let read =
+                log.read_entries(from, last.index.next(), u64::MAX).map_err(|error| error.to_string())?;
             for part in read.parts {
                 self.entries.extend(digests(&part)?);
             }
