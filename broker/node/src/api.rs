@@ -1,6 +1,6 @@
 //! The native API (`api.proto`): what clients and tools ask, turned into events, and the shards' answers into replies.
 //!
-//! In reading order: this file (the service and what its methods share), [`errors`], `produce`, `fetch`,
+//! In reading order: this file (the service and what its methods share), `errors`, `produce`, `fetch`,
 //! `metadata`, `forward` (who is asked in our place), `admin` (what the coordinator decides), `register`, `status`.
 
 mod admin;
