@@ -79,7 +79,7 @@ pub(crate) enum Grant {
 }
 
 impl Raft {
-    /// A replica as it was found on disk. Every peer's node counts as down until [`Input::PeerUp`].
+    /// A replica as it was found on disk. Every peer's node counts as down until `Input::PeerUp`.
     ///
     /// Panics if what was found contradicts itself.
     #[must_use]

@@ -106,7 +106,7 @@ impl Raft {
             && self.log.durable() == self.log.last().index
     }
 
-    /// Whether the node answers, as last heard through [`Input::PeerUp`] and its like.
+    /// Whether the node answers, as last heard through `Input::PeerUp` and its like.
     #[must_use]
     pub fn is_up(&self, node: NodeId) -> bool {
         self.up.binary_search(&node).is_ok()

@@ -42,7 +42,7 @@ pub struct SegmentFacts {
     pub header: Option<SegmentHeader>,
     /// One past the last valid entry, and the file offset after it.
     pub end: Option<(Index, u64)>,
-    /// Why the scan ended there. [`EntryError::Empty`] is the normal end.
+    /// Why the scan ended there. `EntryError::Empty` is the normal end.
     pub stop: Damage,
     /// Whether it is a part of the log as it is now.
     pub live: bool,

@@ -4,7 +4,7 @@
 //! exit code is 0 only on success, 1 on failure, 2 for a command line that makes no sense, 10 for a cluster that is
 //! not healthy.
 //!
-//! In reading order: [`cli`] (the grammar), then the commands by name; [`output`], [`format`], [`time`] and [`lines`]
+//! In reading order: [`cli`] (the grammar), then the commands by name; [`output`], [`mod@format`], [`time`] and [`lines`]
 //! serve several of them.
 #![forbid(unsafe_code)]
 

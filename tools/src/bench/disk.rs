@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How fast one thread makes small writes durable, one after the other.
 #[derive(Clone, Debug, Serialize)]
 pub struct DiskRate {
-    /// `pwrite` and `fdatasync` of [`BLOCK_BYTES`] into a zero-filled file, a second.
+    /// `pwrite` and `fdatasync` of 4 KiB into a zero-filled file, a second.
     pub syncs_per_second: f64,
     /// The middle one's time.
     pub sync_us_p50: u64,
