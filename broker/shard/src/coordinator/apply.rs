@@ -6,7 +6,8 @@
 use crate::image::{MetadataImage, TopicImage};
 use crate::limits::FEATURE_LEVEL_MAX;
 use alloc::sync::Arc;
-use raftline_proto::ids::GroupId;
+use raftline_proto::ids::{GroupId, NodeId};
+use raftline_proto::limits::VOTERS_MAX;
 use raftline_proto::metadata::{MetadataRecord, PartitionRecord};
 
 /// Applies one record.
@@ -88,6 +89,14 @@ fn take_groups(image: &mut MetadataImage, partitions: &[PartitionRecord]) -> Res
         if partition.replicas.is_empty() {
             return Err("a partition without replicas");
         }
+        // All of them vote; the engine stops the process at more voters than these.
+        if partition.replicas.len() > VOTERS_MAX {
+            return Err("a partition with more replicas than may vote");
+        }
+        let repeated = |(nth, node): (usize, &NodeId)| partition.replicas[..nth].contains(node);
+        if partition.replicas.iter().enumerate().any(repeated) {
+            return Err("a partition with two replicas on one broker");
+        }
         next = GroupId(partition.group.get().saturating_add(1));
     }
     image.next_group = next;
@@ -101,7 +110,7 @@ mod tests {
     use alloc::string::String;
     use alloc::vec;
     use alloc::vec::Vec;
-    use raftline_proto::ids::{ClusterId, Incarnation, NodeId, ProducerId, TopicId};
+    use raftline_proto::ids::{ClusterId, Incarnation, ProducerId, TopicId};
     use raftline_proto::metadata::BrokerRecord;
 
     fn topic(id: u128, name: &str, groups: &[u64]) -> MetadataRecord {
@@ -113,6 +122,15 @@ mod tests {
             partitions,
             configs: BTreeMap::new(),
         }
+    }
+
+    fn placed(replicas: Vec<u32>) -> Vec<PartitionRecord> {
+        vec![PartitionRecord { group: GroupId(3), replicas: replicas.into_iter().map(NodeId).collect() }]
+    }
+
+    fn placed_topic(replicas: Vec<u32>) -> MetadataRecord {
+        let (id, partitions) = (TopicId(2), placed(replicas));
+        MetadataRecord::TopicCreated { id, name: "b".into(), partitions, configs: BTreeMap::new() }
     }
 
     fn broker(node: u32, incarnation: u64) -> MetadataRecord {
@@ -145,6 +163,11 @@ mod tests {
             MetadataRecord::TopicDeleted { id: TopicId(9) },
             MetadataRecord::TopicConfigured { id: TopicId(9), configs: BTreeMap::new() },
             MetadataRecord::PartitionsAdded { id: TopicId(9), partitions: Vec::new() },
+            placed_topic(Vec::new()),
+            placed_topic((1..=10).collect()),
+            placed_topic((1..=16).collect()),
+            placed_topic(vec![1, 2, 1]),
+            MetadataRecord::PartitionsAdded { id: TopicId(1), partitions: placed((1..=10).collect()) },
         ];
         let before = image();
         for record in poison {
@@ -152,6 +175,13 @@ mod tests {
             assert!(apply(&mut image, &record).is_err(), "{record:?}");
             assert_eq!(image, before, "{record:?}");
         }
+    }
+
+    #[test]
+    fn as_many_replicas_as_may_vote_apply() {
+        let mut image = image();
+        apply(&mut image, &placed_topic((1..=9).collect())).expect("applies");
+        assert_eq!(VOTERS_MAX, 9);
     }
 
     #[test]

@@ -162,14 +162,14 @@ fn find_topic<'a>(image: &'a MetadataImage, name: &str) -> Result<&'a Arc<TopicI
 }
 
 fn check_replication(image: &MetadataImage, asked: u32) -> Result<usize, CoordinatorError> {
-    let brokers = image.brokers.len().min(limits::VOTERS_MAX);
-    match usize::try_from(asked) {
-        Ok(replication) if (1..=brokers).contains(&replication) => Ok(replication),
-        Ok(_) | Err(_) => {
-            let brokers = u32::try_from(brokers).unwrap_or(u32::MAX);
-            Err(CoordinatorError::InvalidReplication { asked, brokers })
-        }
+    let replication = usize::try_from(asked).unwrap_or(usize::MAX);
+    // Every replica of a partition votes, and the engine stops the process at more voters than these.
+    at_most("replicas of a partition", replication, limits::VOTERS_MAX)?;
+    if replication == 0 || replication > image.brokers.len() {
+        let brokers = u32::try_from(image.brokers.len()).unwrap_or(u32::MAX);
+        return Err(CoordinatorError::InvalidReplication { asked, brokers });
     }
+    Ok(replication)
 }
 
 fn check_total(image: &MetadataImage, more: u32) -> Result<(), CoordinatorError> {

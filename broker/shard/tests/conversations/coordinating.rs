@@ -1,9 +1,13 @@
 //! The coordinator: brokers, topics, configs.
 
+use crate::log::Stored;
 use crate::world::{End, N1, N2, N3, World};
-use raftline_proto::ids::{GroupId, Incarnation, ProducerId};
+use raftline_proto::entry::{EntryBody, EntryInfo};
+use raftline_proto::ids::{EntryId, GroupId, Incarnation, NodeId, ProducerId, TopicId};
+use raftline_proto::metadata::{MetadataRecord, PartitionRecord};
 use raftline_shard::types::{
     CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, FetchError, ProduceError, Reply,
+    ShardAlarm,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -121,6 +125,67 @@ fn topic_names_partitions_and_configs_are_checked() {
     ] {
         assert_eq!(world.command(command), Err(CoordinatorError::UnknownTopic { name: "none".to_owned() }));
     }
+}
+
+#[test]
+fn more_replicas_than_may_vote_are_refused() {
+    let mut world = World::registered();
+    for node in (4..=16).map(NodeId) {
+        world.register(node, Incarnation(u64::from(node.get()))).expect("registers");
+    }
+    let leader = world.leader(GroupId::COORDINATOR);
+    let before = world.nodes[&leader].last(GroupId::COORDINATOR);
+    for asked in [10, 16, u32::MAX] {
+        let mut command = world.topic("wide", Some(1), &[]);
+        if let CoordinatorCommand::CreateTopic { replication, .. } = &mut command {
+            *replication = Some(asked);
+        }
+        let (what, max) = ("replicas of a partition", 9);
+        let expected = CoordinatorError::LimitExceeded { what, asked: u64::from(asked), max };
+        assert_eq!(world.command(command), Err(expected));
+    }
+    assert_eq!(world.nodes[&leader].last(GroupId::COORDINATOR), before, "nothing is appended");
+    let mut command = world.topic("nine", Some(1), &[]);
+    if let CoordinatorCommand::CreateTopic { replication, .. } = &mut command {
+        *replication = Some(9);
+    }
+    world.command(command).expect("as many as may vote");
+    world.group("nine", 0);
+    world.assert_no_alarms();
+}
+
+#[test]
+fn a_poison_record_in_the_log_is_skipped_by_all_alike() {
+    let mut world = World::registered();
+    let kept = world.create_topic("kept", 1);
+    world.produce(kept, "a").expect("acknowledged");
+    world.converged(GroupId::COORDINATOR);
+    for node in [N1, N2, N3] {
+        world.end(node, End::Killed);
+    }
+    // As if an older version had let it pass: ten replicas, where the engine takes nine voters.
+    let partitions = vec![PartitionRecord { group: GroupId(100), replicas: (1..=10).map(NodeId).collect() }];
+    let (id, name) = (TopicId(77), "poison".to_owned());
+    let record = MetadataRecord::TopicCreated { id, name, partitions, configs: BTreeMap::new() };
+    for node in [N1, N2, N3] {
+        let log = &mut world.node(node).disk.live.get_mut(&GroupId::COORDINATOR).expect("is here").log;
+        let last = log.last();
+        let entry = EntryId::new(last.term, last.index.next());
+        let body = EntryBody::Metadata(vec![record.clone()]);
+        let info = EntryInfo::new(GroupId::COORDINATOR, entry, log.next_offset(), body);
+        log.push(Stored { info, text: None });
+    }
+    for node in [N1, N2, N3] {
+        world.start(node);
+    }
+    let after = world.create_topic("after", 1);
+    world.produce(after, "b").expect("acknowledged");
+    world.produce(kept, "b").expect("acknowledged");
+    image_everywhere(&mut world, |image| {
+        image.topic_ids.keys().map(String::as_str).eq(["after", "kept"]) && image.next_group < GroupId(100)
+    });
+    let ignored = |(_, alarm): &(GroupId, ShardAlarm)| matches!(alarm, ShardAlarm::RecordIgnored { .. });
+    assert!(world.alarms.len() == 3 && world.alarms.iter().all(ignored), "{:?}", world.alarms);
 }
 
 #[test]
