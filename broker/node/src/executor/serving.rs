@@ -87,7 +87,8 @@ impl<D: Disk> Executor<D> {
             order;
         self.write(group);
         let read = self.touched(group).and_then(|open| {
-            open.log.read_batches(from, up_to, bytes_max).map_err(|error| error.to_string())
+            let read = open.log.read_batches(from, up_to, bytes_max);
+            read.map_err(|error| why_not_read(&error, from, up_to))
         });
         let reply = match read {
             Ok(read) if !force && read.bytes < bytes_min && reaches(&read, up_to) => {
@@ -99,7 +100,7 @@ impl<D: Disk> Executor<D> {
             Ok(BatchesRead { batches, .. }) => {
                 OutReply::Fetched(FetchedBatches { batches, start_offset, high_watermark: up_to })
             }
-            Err(reason) => OutReply::Shard(Reply::Fetched(Err(FetchError::Storage(reason)))),
+            Err(why) => OutReply::Shard(Reply::Fetched(Err(why))),
         };
         outside.reply(request, reply);
     }
@@ -114,18 +115,32 @@ impl<D: Disk> Executor<D> {
     ) {
         self.write(group);
         let (timestamp, up_to) = query;
-        let found = self
-            .touched(group)
-            .and_then(|open| open.log.offset_at(timestamp, up_to).map_err(|error| error.to_string()));
+        let found = self.touched(group).and_then(|open| {
+            // Looks from wherever the log starts now: retention cannot take away what it asks for.
+            let found = open.log.offset_at(timestamp, up_to);
+            found.map_err(|error| FetchError::Storage(error.to_string()))
+        });
         let reply = match found {
             Ok(offset) => OutReply::FoundOffset { offset, high_watermark: up_to },
-            Err(reason) => OutReply::Shard(Reply::Offset(Err(FetchError::Storage(reason)))),
+            Err(why) => OutReply::Shard(Reply::Offset(Err(why))),
         };
         outside.reply(request, reply);
     }
 
-    fn touched(&mut self, group: GroupId) -> Result<&mut Group<D>, String> {
-        self.touch(group).ok_or_else(|| format!("the replica of group {group} is not open"))
+    fn touched(&mut self, group: GroupId) -> Result<&mut Group<D>, FetchError> {
+        self.touch(group)
+            .ok_or_else(|| FetchError::Storage(format!("the replica of group {group} is not open")))
+    }
+}
+
+/// What a consumer is told. The shard let the read pass by the start that it knew; retention may have moved it since,
+/// and the news is on its way to the shard.
+fn why_not_read(error: &ReadError, asked: Offset, high_watermark: Offset) -> FetchError {
+    match *error {
+        ReadError::Trimmed { previous: _, offset } => {
+            FetchError::OffsetOutOfRange { asked, start_offset: offset, high_watermark }
+        }
+        ReadError::Io { .. } | ReadError::Corrupt { .. } => FetchError::Storage(error.to_string()),
     }
 }
 

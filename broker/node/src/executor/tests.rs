@@ -6,7 +6,7 @@ use raftline_proto::entry::{EntryBody, EntryHeader, EntryInfo, decode_run};
 use raftline_proto::ids::{EntryId, HardState, NodeId, Offset, Term};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::{AckWanted, LogStart, Message, ReplicateOutcome};
-use raftline_shard::types::RequestId;
+use raftline_shard::types::{FetchError, Reply, RequestId};
 use raftline_storage::SimDisk;
 use std::time::Duration;
 
@@ -471,6 +471,39 @@ fn retention_tells_the_new_start() {
     assert_eq!(offset.0, previous.index.0 * 10);
     let (outcome, up_to, _) = machine.replicate(1, 61, u64::MAX, 1);
     assert_eq!((outcome, up_to), (ReplicateOutcome::Trimmed, 1));
+}
+
+#[test]
+fn a_fetch_that_retention_overtakes_is_out_of_range_and_told_the_start() {
+    let mut machine = Machine::new();
+    machine.effects.push(Effect::Open { group: GROUP, config: LogConfig { segment_bytes: 4096 } });
+    machine.turn();
+    for _ in 0..60 {
+        machine.append(1, &[10]);
+    }
+    machine.turn();
+    machine.finish_sync();
+    // One turn: the shard knows nothing of the new start when it lets the fetch pass.
+    let up_to = Index(61);
+    machine.effects.push(Effect::Retain { group: GROUP, older_than: None, bytes_max: Some(8192), up_to });
+    machine.effects.push(world::read_effect(0, 600, 1, u64::MAX));
+    let answers = machine.turn();
+    let Some(Event::Trimmed { start, .. }) = answers.last() else { panic!("{answers:?}") };
+    assert!(start.offset > Offset(0));
+    let (_, reply) = machine.world.replies.pop().unwrap();
+    let OutReply::Shard(Reply::Fetched(Err(error))) = reply else { panic!("{reply:?}") };
+    let (asked, high_watermark) = (Offset(0), Offset(600));
+    assert_eq!(error, FetchError::OffsetOutOfRange { asked, start_offset: start.offset, high_watermark });
+    // A query by time looks at what is left.
+    let timestamp = Timestamp(0);
+    let request = RequestId(2);
+    machine.effects.push(Effect::FindOffset { request, group: GROUP, timestamp, up_to: high_watermark });
+    machine.turn();
+    let (_, reply) = machine.world.replies.pop().unwrap();
+    assert!(
+        matches!(reply, OutReply::FoundOffset { offset: Some(offset), .. } if offset == start.offset),
+        "{reply:?}"
+    );
 }
 
 #[test]
