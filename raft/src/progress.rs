@@ -176,7 +176,8 @@ impl Progress {
             Phase::Probe { sent: Sent::Yes, .. } => notice,
             Phase::Probe { carry: Carry::Nothing, sent: Sent::No } => Some(bare),
             Phase::Probe { carry: Carry::Entries, sent: Sent::No } => {
-                Some(Order { up_to: last.next(), bytes_max: limits::PROBE_BYTES_MAX, ..bare })
+                let bytes_max = limits::PROBE_BYTES_MAX.min(config.in_flight_bytes_max);
+                Some(Order { up_to: last.next(), bytes_max, ..bare })
             }
             Phase::Stream => {
                 let window = config.in_flight_bytes_max.saturating_sub(self.in_flight_bytes);

@@ -246,6 +246,7 @@ fn shard_configs(config: &Config, identity: &Identity, boot: BootId) -> Vec<Shar
             drain_limit: config.timings.drain,
             ..Timings::default()
         },
+        in_flight_bytes_max: raftline_shard::limits::IN_FLIGHT_BYTES_MAX,
         defaults: TopicDefaults {
             partitions: config.default_partitions,
             replication: config.default_replication,

@@ -28,6 +28,8 @@ pub struct ShardConfig {
     pub seed: u64,
     /// How long everything takes.
     pub timings: Timings,
+    /// Entries sent to one follower of a group and not yet acknowledged, in bytes. One entry may always go.
+    pub in_flight_bytes_max: u64,
     /// What a new topic gets where its creator does not say.
     pub defaults: TopicDefaults,
 }

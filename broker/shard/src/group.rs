@@ -202,6 +202,7 @@ impl Group {
             election_timeout_min: timings.election_min,
             election_timeout_max: timings.election_max,
             resend: timings.resend,
+            in_flight_bytes_max: config.in_flight_bytes_max,
             first_campaign,
             ..Config::new(config.node, bootstrap, seed)
         }

@@ -1,6 +1,8 @@
 //! The bounds of a shard's own queues and tables. Whatever would pass one is refused as busy, or makes room by a
 //! rule that every replica follows alike.
 
+pub use raftline_raft::limits::IN_FLIGHT_BYTES_MAX;
+
 /// Produces that wait for their acknowledgement, per partition.
 pub const PARKED_PRODUCES_MAX: usize = 16_384;
 

@@ -35,6 +35,8 @@ pub enum Mark {
     PowerLossOfAll,
     /// A minority, or the leader, was cut off.
     Partitioned,
+    /// A leader was cut off or died right after its election.
+    ReignCutShort,
     /// Messages went one way only.
     OneWayPartition,
     /// A message arrived twice.
@@ -58,7 +60,7 @@ pub enum Mark {
 }
 
 /// All marks: what [`Marks`] counts.
-pub const ALL: [Mark; 25] = [
+pub const ALL: [Mark; 26] = [
     Mark::FollowerTruncates,
     Mark::OldTermPendingAtElection,
     Mark::TornTailCut,
@@ -74,6 +76,7 @@ pub const ALL: [Mark; 25] = [
     Mark::PowerLossWithUnsynced,
     Mark::PowerLossOfAll,
     Mark::Partitioned,
+    Mark::ReignCutShort,
     Mark::OneWayPartition,
     Mark::Duplicated,
     Mark::Reordered,

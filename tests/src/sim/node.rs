@@ -156,6 +156,7 @@ impl Node {
                 cluster_id_seed: u128::from(seed),
                 seed: seed ^ u64::from(number),
                 timings: plan.timings,
+                in_flight_bytes_max: plan.in_flight_bytes_max,
                 defaults: TopicDefaults::default(),
             };
             let mut shard = Shard::new(config, Now::default());

@@ -119,6 +119,8 @@ pub(super) enum Step {
     Client { client: usize, at: Monotonic },
     /// A fault comes.
     Fault(usize),
+    /// A new leader's reign is cut short.
+    Fall(Life, GroupId),
     /// A partition ends.
     Mend(Vec<(NodeId, NodeId)>),
     /// A disk has room again.
@@ -197,6 +199,7 @@ impl World {
             Step::Response { client, tag, reply } => self.response(client, tag, reply.map(|reply| *reply)),
             Step::Client { client, at } => self.wake_client(client, at),
             Step::Fault(fault) => self.fault(fault),
+            Step::Fall(life, group) => self.fall(life, group),
             Step::Mend(_) if self.calm => {}
             Step::Mend(pairs) => self.mend(&pairs),
             Step::Roomy(node) => self.roomy(node),

@@ -122,6 +122,7 @@ impl World {
             cluster_id_seed: 0xc1,
             seed: u64::from(id.get()) * 1_000_003,
             timings: Timings::default(),
+            in_flight_bytes_max: raftline_shard::limits::IN_FLIGHT_BYTES_MAX,
             defaults: TopicDefaults::default(),
         };
         self.node(id).start(config, now);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use raftline_proto::ids::{GroupId, NodeId};
+use raftline_proto::time::Monotonic;
 
 use super::{Step, World};
 use crate::sim::facts::{Fact, Life};
@@ -56,6 +57,35 @@ impl World {
             Fault::DiskFull => self.fill_disk(victim),
             Fault::SyncFails => self.fail_next_sync(victim),
             Fault::Transfer => self.ask_for_transfer(),
+        }
+    }
+
+    /// A new leader may have to fall soon, in the middle of its first replication.
+    pub(super) fn shorten_reign(&mut self, life: Life, group: GroupId) {
+        let settled = self.heap.now() > Monotonic::ZERO + self.plan.grace;
+        if settled && !self.calm && self.chance.hit(self.plan.short_reigns) {
+            let at = self.heap.now() + self.chance.span(Duration::ZERO, REIGN_MAX);
+            self.heap.push(at, Step::Fall(life, group));
+        }
+    }
+
+    /// Cuts a leader off, or ends its process, if it still leads.
+    pub(super) fn fall(&mut self, life: Life, group: GroupId) {
+        let leads = self.views.get(&(life.node, group)).is_some_and(|view| view.life == life && view.leads);
+        if self.calm || !leads {
+            return;
+        }
+        self.counts.faults += 1;
+        self.mark(Mark::ReignCutShort);
+        self.trace(Place::at(life.node, group), "falls", 0, String::new);
+        match self.chance.between(0, 3) {
+            0 => self.die(life.node, Death::Kill),
+            1 => self.die(life.node, Death::PowerLoss),
+            _ => {
+                let mut pairs = self.network.pairs();
+                pairs.retain(|(from, to)| *from == life.node || *to == life.node);
+                self.cut(pairs);
+            }
         }
     }
 
@@ -206,3 +236,6 @@ impl World {
         }
     }
 }
+
+/// A few round trips and syncs of the adversarial family.
+const REIGN_MAX: Duration = Duration::from_millis(60);

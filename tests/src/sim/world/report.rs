@@ -149,6 +149,7 @@ impl World {
             self.judge.marks.hit(Mark::OldTermPendingAtElection);
         }
         self.counts.elections += 1;
+        self.shorten_reign(life, group);
         self.trace(Place::at(life.node, group), "elected", term.0, || format!("leads in term {term}"));
     }
 
