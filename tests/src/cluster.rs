@@ -143,6 +143,12 @@ impl Cluster {
         self.broker_mut(node).process.as_mut()?.try_wait().expect("a process of ours can be asked after")
     }
 
+    /// The id of a broker's process; `None` if it does not run.
+    #[must_use]
+    pub fn process_id(&self, node: NodeId) -> Option<u32> {
+        self.broker(node).process.as_ref().map(Child::id)
+    }
+
     /// Where clients reach a broker.
     #[must_use]
     pub fn address(&self, node: NodeId) -> String {

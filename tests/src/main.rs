@@ -1,4 +1,5 @@
-//! `raftline-tests`: the simulator on the command line, and the broker process of the end-to-end tests.
+//! `raftline-tests`: the simulator on the command line, the cost of idle brokers, and the broker process of the
+//! end-to-end tests.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -7,6 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use raftline_tests::idle::Idle;
 use raftline_tests::sim::campaign::{self, OnBad, Summary};
 use raftline_tests::sim::run::{self, Outcome, Story, Verdict};
 
@@ -21,6 +23,8 @@ struct Cli {
 enum Command {
     /// Runs whole clusters in virtual time, one per seed, and checks every property after every event.
     Sim(Sim),
+    /// Measures what the brokers of an idle cluster cost, and how soon a killed cluster is back.
+    Idle(IdleArgs),
     /// Runs `raftlined` with these arguments: the brokers of the end-to-end tests.
     #[command(hide = true)]
     Broker {
@@ -52,6 +56,22 @@ struct Sim {
     lines: usize,
 }
 
+#[derive(clap::Args)]
+struct IdleArgs {
+    /// Topics, of three partitions each.
+    #[arg(long, default_value_t = 10)]
+    topics: u32,
+    /// MiB of records written before.
+    #[arg(long, default_value_t = 0)]
+    load_mib: u64,
+    /// Seconds without use before the watch begins.
+    #[arg(long, default_value_t = 150)]
+    settle: u64,
+    /// Seconds of the watch.
+    #[arg(long, default_value_t = 60)]
+    watch: u64,
+}
+
 /// The default campaign: every mutation that must die dies within these seeds, and every mark is reached.
 const DEFAULT_SEEDS: u64 = 1000;
 
@@ -61,8 +81,29 @@ fn main() -> ExitCode {
             Some(seed) => story(seed, sim.lines),
             None => many(&sim),
         },
+        Command::Idle(idle) => idle_cost(&idle),
         Command::Broker { arguments } => {
             raftline_broker::run(std::iter::once(OsString::from("raftlined")).chain(arguments))
+        }
+    }
+}
+
+fn idle_cost(args: &IdleArgs) -> ExitCode {
+    let idle = Idle {
+        topics: args.topics,
+        load_mib: args.load_mib,
+        settle: Duration::from_secs(args.settle),
+        watch: Duration::from_secs(args.watch),
+    };
+    let program = std::env::current_exe().map(|path| path.to_string_lossy().into_owned());
+    let measured = program.map_err(anyhow::Error::from).and_then(|program| {
+        tokio::runtime::Runtime::new()?.block_on(raftline_tests::idle::measure(&program, idle))
+    });
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("raftline-tests: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }
