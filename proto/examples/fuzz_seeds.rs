@@ -68,7 +68,12 @@ fn bodies() -> Vec<EntryBody> {
     let partitions = vec![PartitionRecord { group: GroupId(1), replicas: vec![NodeId(1), NodeId(2)] }];
     let configs = [("retention.ms".to_owned(), "1000".to_owned())].into();
     let id = TopicId(5);
-    let broker = BrokerRecord { node: NodeId(1), incarnation: Incarnation(2), grpc_address: "h:1".into() };
+    let broker = BrokerRecord {
+        node: NodeId(1),
+        incarnation: Incarnation(2),
+        grpc_address: "h:1".into(),
+        kafka_address: Some("h:2".into()),
+    };
     let records = vec![
         MetadataRecord::Cluster { id: ClusterId(9), name: "c".into(), feature_level: 1 },
         MetadataRecord::Broker(broker),

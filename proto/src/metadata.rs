@@ -65,6 +65,8 @@ pub struct BrokerRecord {
     pub incarnation: Incarnation,
     /// `host:port` of its gRPC listener, as clients should dial it.
     pub grpc_address: String,
+    /// `host:port` of its Kafka listener, as clients should dial it; `None` if it has none.
+    pub kafka_address: Option<String>,
 }
 
 /// A partition's group and first replicas.

@@ -101,10 +101,13 @@ fn put_record(writer: &mut Writer, record: &MetadataRecord) -> Result<(), Payloa
             writer.u32(*feature_level);
         }
         MetadataRecord::Broker(broker) => {
-            writer.u8(TAG_BROKER);
+            writer.u8(if broker.kafka_address.is_some() { TAG_BROKER_WITH_KAFKA } else { TAG_BROKER });
             writer.u32(broker.node.0);
             writer.u64(broker.incarnation.0);
             put_text(writer, "broker address", &broker.grpc_address, limits::TEXT_BYTES_MAX)?;
+            if let Some(address) = &broker.kafka_address {
+                put_text(writer, "broker address", address, limits::TEXT_BYTES_MAX)?;
+            }
         }
         MetadataRecord::TopicCreated { id, name, partitions, configs } => {
             writer.u8(TAG_TOPIC_CREATED);
@@ -142,10 +145,14 @@ fn get_record(reader: &mut Reader<'_>) -> Result<MetadataRecord, PayloadError> {
             name: reader.text(limits::TEXT_BYTES_MAX)?,
             feature_level: reader.u32()?,
         },
-        TAG_BROKER => MetadataRecord::Broker(BrokerRecord {
+        tag @ (TAG_BROKER | TAG_BROKER_WITH_KAFKA) => MetadataRecord::Broker(BrokerRecord {
             node: NodeId(reader.u32()?),
             incarnation: Incarnation(reader.u64()?),
             grpc_address: reader.text(limits::TEXT_BYTES_MAX)?,
+            kafka_address: match tag {
+                TAG_BROKER => None,
+                _ => Some(reader.text(limits::TEXT_BYTES_MAX)?),
+            },
         }),
         TAG_TOPIC_CREATED => MetadataRecord::TopicCreated {
             id: TopicId(reader.u128()?),
@@ -278,6 +285,7 @@ const TAG_TOPIC_DELETED: u8 = 4;
 const TAG_TOPIC_CONFIGURED: u8 = 5;
 const TAG_PARTITIONS_ADDED: u8 = 6;
 const TAG_PRODUCER_IDS: u8 = 7;
+const TAG_BROKER_WITH_KAFKA: u8 = 8;
 
 /// The shortest record: a tag and a `u64`.
 const RECORD_BYTES_MIN: usize = 9;

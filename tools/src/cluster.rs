@@ -176,6 +176,7 @@ fn nodes_json(sight: &Sight) -> Value {
         json!({
             "node": broker.node,
             "grpc_address": broker.grpc_address,
+            "kafka_address": broker.kafka_address,
             "incarnation": broker.incarnation,
             "alive": answer.is_some(),
             "error": status.as_ref().err().map(ToString::to_string),

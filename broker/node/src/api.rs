@@ -33,7 +33,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-pub use register::register;
+pub use register::{Addresses, register};
 
 /// What the service is made of.
 pub struct BrokerParts {

@@ -1,6 +1,6 @@
 //! A whole broker: started in order, listeners last; stopped in order, leaderships first.
 
-use crate::api::{self, Broker, BrokerParts, BrokerService};
+use crate::api::{self, Addresses, Broker, BrokerParts, BrokerService};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError, EngineOptions};
@@ -124,11 +124,12 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     peers.dial(engine.shards(), clock, &stop, &mut tasks);
     write_address(&address_file, bound)?;
     log_start(&config, &identity, boot, bound, &advertised, engine.reserve_bytes());
+    let addresses = Addresses { grpc: advertised, kafka: None };
 
     let ended = tokio::select! {
         () = asked.in_order.cancelled() => Ok(()),
         message = peers.unwanted() => Err(ServeError::Unwanted(message)),
-        message = api::register(&broker, &advertised) => Err(ServeError::Unwanted(message)),
+        message = api::register(&broker, &addresses) => Err(ServeError::Unwanted(message)),
         error = learn_cluster(&identity, &view) => Err(error.into()),
         served = &mut server => Err(match served {
             Ok(Err(error)) => error.into(),

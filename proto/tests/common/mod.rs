@@ -109,12 +109,11 @@ pub fn metadata() -> impl Strategy<Value = Vec<MetadataRecord>> {
         (any::<u128>(), "\\PC{0,20}", any::<u32>()).prop_map(|(id, name, feature_level)| {
             MetadataRecord::Cluster { id: ClusterId(id), name, feature_level }
         }),
-        (any::<u32>(), any::<u64>(), "[a-z]{1,9}:[0-9]{1,5}").prop_map(
-            |(node, incarnation, grpc_address)| {
+        (any::<u32>(), any::<u64>(), "[a-z]{1,9}:[0-9]{1,5}", proptest::option::of("[a-z]{0,9}:[0-9]{1,5}"))
+            .prop_map(|(node, incarnation, grpc_address, kafka_address)| {
                 let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
-                MetadataRecord::Broker(BrokerRecord { node, incarnation, grpc_address })
-            }
-        ),
+                MetadataRecord::Broker(BrokerRecord { node, incarnation, grpc_address, kafka_address })
+            }),
         (id(), "[a-zA-Z0-9._-]{1,249}", partitions(), configs()).prop_map(
             |(id, name, partitions, configs)| {
                 MetadataRecord::TopicCreated { id, name, partitions, configs }

@@ -46,6 +46,7 @@ pub(super) async fn metadata(broker: &Broker, request: MetadataRequest) -> Metad
         grpc_address: record.grpc_address.clone(),
         incarnation: record.incarnation.to_string(),
         alive: record.node == own || alive.contains(&record.node),
+        kafka_address: record.kafka_address.clone(),
     });
     MetadataReply {
         cluster_id: image.cluster.as_ref().map(|(id, _)| id.to_string()).unwrap_or_default(),

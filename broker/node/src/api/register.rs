@@ -4,6 +4,7 @@ use super::forward::Seat;
 use super::{Broker, admin};
 use raftline_proto::api::ErrorCode;
 use raftline_proto::ids::GroupId;
+use raftline_proto::metadata::BrokerRecord;
 use raftline_proto::peer::RegisterBrokerRequest;
 use raftline_proto::peer::peer_client::PeerClient;
 use raftline_proto::peer::register_broker_reply::Outcome;
@@ -11,46 +12,61 @@ use raftline_shard::types::CoordinatorCommand;
 use std::time::Duration;
 use tonic::transport::Channel;
 
-/// Registers this broker at `address`, and again should the cluster's metadata ever say otherwise. Returns only if
+/// Where clients reach this broker.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Of the gRPC listener: `host:port`.
+    pub grpc: String,
+    /// Of the Kafka listener, if there is one.
+    pub kafka: Option<String>,
+}
+
+/// Registers this broker at these addresses, and again should the cluster's metadata ever say otherwise. Returns only if
 /// the cluster refuses it for good, with its words.
-pub async fn register(broker: &Broker, address: &str) -> String {
+pub async fn register(broker: &Broker, addresses: &Addresses) -> String {
     let mut changes = broker.view.changes();
     loop {
         changes.borrow_and_update();
-        if is_registered(broker, address) {
+        if is_registered(broker, addresses) {
             // Pending for ever once the engine is gone: then the process is stopping.
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
             continue;
         }
-        match attempt(broker, address).await {
-            Outcome::Registered(_) => tracing::info!(%address, "registered with the coordinator"),
+        match attempt(broker, addresses).await {
+            Outcome::Registered(_) => tracing::info!(
+                grpc = addresses.grpc,
+                kafka = addresses.kafka,
+                "registered with the coordinator"
+            ),
             Outcome::Refused(why) => return why,
             Outcome::Retry(why) => tracing::debug!(%why, "not registered yet"),
         }
         // The image follows the commit; a refusal needs a moment to become another answer.
-        drop(tokio::time::timeout(RETRY_WAIT, wait_until(broker, address)).await);
+        drop(tokio::time::timeout(RETRY_WAIT, wait_until(broker, addresses)).await);
     }
 }
 
-async fn wait_until(broker: &Broker, address: &str) {
+async fn wait_until(broker: &Broker, addresses: &Addresses) {
     let mut changes = broker.view.changes();
-    while !is_registered(broker, address) && changes.changed().await.is_ok() {}
+    while !is_registered(broker, addresses) && changes.changed().await.is_ok() {}
 }
 
-fn is_registered(broker: &Broker, address: &str) -> bool {
+fn is_registered(broker: &Broker, addresses: &Addresses) -> bool {
     let image = broker.view.image();
     image.brokers.get(&broker.identity.node()).is_some_and(|record| {
-        record.incarnation == broker.identity.incarnation() && record.grpc_address == address
+        record.incarnation == broker.identity.incarnation()
+            && record.grpc_address == addresses.grpc
+            && record.kafka_address == addresses.kafka
     })
 }
 
-async fn attempt(broker: &Broker, address: &str) -> Outcome {
+async fn attempt(broker: &Broker, addresses: &Addresses) -> Outcome {
     match broker.forwarder.leader(GroupId::COORDINATOR).await {
-        Ok(Seat::Here) => here(broker, address).await,
+        Ok(Seat::Here) => here(broker, addresses).await,
         Ok(Seat::There(node, channel)) => {
-            let asked = there(broker, channel, address).await;
+            let asked = there(broker, channel, addresses).await;
             asked.unwrap_or_else(|status| {
                 broker.forwarder.forget(node);
                 Outcome::Retry(status.message().to_owned())
@@ -60,12 +76,13 @@ async fn attempt(broker: &Broker, address: &str) -> Outcome {
     }
 }
 
-async fn here(broker: &Broker, address: &str) -> Outcome {
-    let command = CoordinatorCommand::RegisterBroker {
+async fn here(broker: &Broker, addresses: &Addresses) -> Outcome {
+    let command = CoordinatorCommand::RegisterBroker(BrokerRecord {
         node: broker.identity.node(),
         incarnation: broker.identity.incarnation(),
-        grpc_address: address.to_owned(),
-    };
+        grpc_address: addresses.grpc.clone(),
+        kafka_address: addresses.kafka.clone(),
+    });
     match admin::decide_here(broker, command).await {
         Ok(_) => Outcome::Registered(raftline_proto::peer::Registered {}),
         Err(error) => match error.code() {
@@ -77,12 +94,13 @@ async fn here(broker: &Broker, address: &str) -> Outcome {
     }
 }
 
-async fn there(broker: &Broker, channel: Channel, address: &str) -> Result<Outcome, tonic::Status> {
+async fn there(broker: &Broker, channel: Channel, addresses: &Addresses) -> Result<Outcome, tonic::Status> {
     let mut request = tonic::Request::new(RegisterBrokerRequest {
         cluster_name: broker.identity.cluster_name(),
         node: broker.identity.node().0,
         incarnation: broker.identity.incarnation().0,
-        grpc_address: address.to_owned(),
+        grpc_address: addresses.grpc.clone(),
+        kafka_address: addresses.kafka.clone(),
     });
     request.set_timeout(REGISTER_TIMEOUT);
     let reply = PeerClient::new(channel).register_broker(request).await?.into_inner();

@@ -10,6 +10,7 @@ use crate::limits;
 use crate::payload::{OutReply, Payload};
 use parking_lot::Mutex;
 use raftline_proto::ids::{Incarnation, NodeId};
+use raftline_proto::metadata::BrokerRecord;
 use raftline_proto::peer::peer_frame::Frame;
 use raftline_proto::peer::peer_server::Peer;
 use raftline_proto::peer::peer_verdict::Verdict;
@@ -123,11 +124,12 @@ impl PeerService {
         let deadline = self.clock.after(REGISTER_TIMEOUT);
         let asked = self.shards.ask(|id| Event::Coordinate {
             request: id,
-            command: CoordinatorCommand::RegisterBroker {
+            command: CoordinatorCommand::RegisterBroker(BrokerRecord {
                 node: NodeId(request.node),
                 incarnation: Incarnation(request.incarnation),
                 grpc_address: request.grpc_address,
-            },
+                kafka_address: request.kafka_address,
+            }),
             deadline,
         });
         match asked.await {

@@ -135,7 +135,12 @@ mod tests {
 
     fn broker(node: u32, incarnation: u64) -> MetadataRecord {
         let incarnation = Incarnation(incarnation);
-        MetadataRecord::Broker(BrokerRecord { node: NodeId(node), incarnation, grpc_address: String::new() })
+        MetadataRecord::Broker(BrokerRecord {
+            node: NodeId(node),
+            incarnation,
+            grpc_address: String::new(),
+            kafka_address: None,
+        })
     }
 
     fn cluster(feature_level: u32) -> MetadataRecord {

@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use raftline_proto::ids::{Incarnation, NodeId, ProducerId, TopicId};
+use raftline_proto::ids::{NodeId, ProducerId, TopicId};
 use raftline_proto::limits;
 use raftline_proto::metadata::{BrokerRecord, MetadataRecord};
 
@@ -39,9 +39,7 @@ pub type Plan = Result<(Vec<MetadataRecord>, CoordinatorReply), CoordinatorError
 pub fn plan(situation: Situation<'_>, command: &CoordinatorCommand) -> Plan {
     let image = situation.image;
     match command {
-        CoordinatorCommand::RegisterBroker { node, incarnation, grpc_address } => {
-            register_broker(image, *node, *incarnation, grpc_address)
-        }
+        CoordinatorCommand::RegisterBroker(broker) => register_broker(image, broker),
         CoordinatorCommand::CreateTopic { id, name, partitions, replication, configs } => {
             let counts = (*partitions, *replication);
             create_topic(situation, *id, name, counts, configs)
@@ -60,23 +58,20 @@ pub fn plan(situation: Situation<'_>, command: &CoordinatorCommand) -> Plan {
     }
 }
 
-fn register_broker(
-    image: &MetadataImage,
-    node: NodeId,
-    incarnation: Incarnation,
-    grpc_address: &str,
-) -> Plan {
-    at_most("bytes of a broker's address", grpc_address.len(), limits::TEXT_BYTES_MAX)?;
-    let broker = BrokerRecord { node, incarnation, grpc_address: grpc_address.to_owned() };
+fn register_broker(image: &MetadataImage, broker: &BrokerRecord) -> Plan {
+    for address in core::iter::once(&broker.grpc_address).chain(&broker.kafka_address) {
+        at_most("bytes of a broker's address", address.len(), limits::TEXT_BYTES_MAX)?;
+    }
+    let BrokerRecord { node, incarnation, .. } = *broker;
     match image.brokers.get(&node) {
         Some(known) if known.incarnation != incarnation => {
             Err(CoordinatorError::IncarnationMismatch { node, known: known.incarnation, found: incarnation })
         }
-        Some(known) if *known == broker => Ok((Vec::new(), CoordinatorReply::Done)),
-        Some(_) => Ok((vec![MetadataRecord::Broker(broker)], CoordinatorReply::Done)),
+        Some(known) if known == broker => Ok((Vec::new(), CoordinatorReply::Done)),
+        Some(_) => Ok((vec![MetadataRecord::Broker(broker.clone())], CoordinatorReply::Done)),
         None => {
             at_most("brokers of the cluster", image.brokers.len() + 1, limits::BROKERS_MAX)?;
-            Ok((vec![MetadataRecord::Broker(broker)], CoordinatorReply::Done))
+            Ok((vec![MetadataRecord::Broker(broker.clone())], CoordinatorReply::Done))
         }
     }
 }

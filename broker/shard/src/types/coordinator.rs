@@ -3,19 +3,13 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use raftline_proto::ids::{Incarnation, NodeId, ProducerId, TopicId};
+use raftline_proto::metadata::BrokerRecord;
 
 /// What the coordinator is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CoordinatorCommand {
     /// A broker tells where it is. Refused if its incarnation is not the one known.
-    RegisterBroker {
-        /// Which node.
-        node: NodeId,
-        /// Its disk.
-        incarnation: Incarnation,
-        /// Where clients reach it.
-        grpc_address: String,
-    },
+    RegisterBroker(BrokerRecord),
     /// A new topic.
     CreateTopic {
         /// Its name for ever, drawn at the edge (the shard has no chance).

@@ -4,7 +4,7 @@ use crate::log::Stored;
 use crate::world::{End, N1, N2, N3, World};
 use raftline_proto::entry::{EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, GroupId, Incarnation, NodeId, ProducerId, TopicId};
-use raftline_proto::metadata::{MetadataRecord, PartitionRecord};
+use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
 use raftline_shard::types::{
     CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, FetchError, ProduceError, Reply,
     ShardAlarm,
@@ -40,15 +40,15 @@ fn brokers_register_once_and_again() {
     let before = world.nodes[&N1].last(GroupId::COORDINATOR);
     assert_eq!(world.register(N1, Incarnation(1)), Ok(CoordinatorReply::Done));
     assert_eq!(world.nodes[&N1].last(GroupId::COORDINATOR), before, "and nothing is written");
-    let command = CoordinatorCommand::RegisterBroker {
+    let moved = BrokerRecord {
         node: N1,
         incarnation: Incarnation(1),
         grpc_address: "elsewhere:1".to_owned(),
+        kafka_address: Some("elsewhere:2".to_owned()),
     };
+    let command = CoordinatorCommand::RegisterBroker(moved.clone());
     assert_eq!(world.command(command), Ok(CoordinatorReply::Done));
-    image_everywhere(&mut world, |image| {
-        image.brokers.get(&N1).is_some_and(|broker| broker.grpc_address == "elsewhere:1")
-    });
+    image_everywhere(&mut world, |image| image.brokers.get(&N1) == Some(&moved));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::node::{Answer, Node, Outgoing};
 use crate::weather::Weather;
 use raftline_proto::entry::{BatchInfo, ProducerBatch};
 use raftline_proto::ids::{BootId, GroupId, Incarnation, NodeId, Offset, ProducerId, TopicId};
+use raftline_proto::metadata::BrokerRecord;
 use raftline_proto::time::{Monotonic, Now, Timestamp};
 use raftline_raft::types::{Message, Role};
 use raftline_shard::ShardConfig;
@@ -313,7 +314,8 @@ impl World {
         incarnation: Incarnation,
     ) -> Result<CoordinatorReply, CoordinatorError> {
         let grpc_address = format!("host-{node}:9000");
-        self.command(CoordinatorCommand::RegisterBroker { node, incarnation, grpc_address })
+        let broker = BrokerRecord { node, incarnation, grpc_address, kafka_address: None };
+        self.command(CoordinatorCommand::RegisterBroker(broker))
     }
 
     /// Makes a topic with three replicas; its first group, once the leader has opened it.

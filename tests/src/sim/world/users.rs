@@ -6,6 +6,7 @@ use std::time::Duration;
 use raftline_broker::payload::{OutReply, Payload};
 use raftline_proto::entry::BatchInfo;
 use raftline_proto::ids::{GroupId, NodeId, Term, TopicId};
+use raftline_proto::metadata::BrokerRecord;
 use raftline_proto::time::Monotonic;
 use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{CoordinatorCommand, Durability, Event, ProduceError, Reply, RequestId};
@@ -136,10 +137,13 @@ impl World {
         let registrations: Vec<CoordinatorCommand> = self
             .nodes
             .values()
-            .map(|node| CoordinatorCommand::RegisterBroker {
-                node: node.id,
-                incarnation: node.incarnation,
-                grpc_address: format!("10.0.0.{}:9192", node.id),
+            .map(|node| {
+                CoordinatorCommand::RegisterBroker(BrokerRecord {
+                    node: node.id,
+                    incarnation: node.incarnation,
+                    grpc_address: format!("10.0.0.{}:9192", node.id),
+                    kafka_address: None,
+                })
             })
             .collect();
         let replication = self.plan.nodes.min(3);
