@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 /// Package, folder, and which of ours it may import.
-const EDGES: [(&str, &str, &[&str]); 9] = [
+const EDGES: [(&str, &str, &[&str]); 10] = [
     ("raftline-proto", "proto", &[]),
     ("raftline-raft", "raft", &["raftline-proto"]),
     ("raftline-storage", "storage", &["raftline-proto"]),
     ("raftline-shard", "broker/shard", &["raftline-proto", "raftline-raft"]),
+    ("raftline-kafka", "broker/kafka", &["raftline-proto"]),
     (
         "raftline-broker",
         "broker/node",
-        &["raftline-proto", "raftline-raft", "raftline-storage", "raftline-shard"],
+        &["raftline-proto", "raftline-raft", "raftline-storage", "raftline-shard", "raftline-kafka"],
     ),
     ("raftline-client", "client", &["raftline-proto"]),
     ("raftline-tools", "tools", ANY),
@@ -30,6 +31,7 @@ const ANY: &[&str] = &[
     "raftline-raft",
     "raftline-storage",
     "raftline-shard",
+    "raftline-kafka",
     "raftline-broker",
     "raftline-client",
     "raftline-tools",
