@@ -20,6 +20,7 @@
 extern crate alloc;
 
 pub mod config;
+pub mod consumer_groups;
 pub mod coordinator;
 pub mod group_ranges;
 pub mod image;

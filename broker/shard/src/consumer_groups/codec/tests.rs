@@ -1,0 +1,180 @@
+use super::*;
+use crate::consumer_groups::record::{
+    Assignment, ClassicMemberValue, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue,
+    MemberState, OffsetValue,
+};
+use crate::consumer_groups::testing::Chance;
+use alloc::format;
+use alloc::string::String;
+use raftline_proto::time::Timestamp;
+
+fn text(chance: &mut Chance) -> String {
+    let letters = ["", "a", "orders", "ü", "日本", "x-y_z.9"];
+    format!("{}{}", letters[chance.index(letters.len())], letters[chance.index(letters.len())])
+}
+
+fn optional(chance: &mut Chance) -> Option<String> {
+    (chance.below(2) == 0).then(|| text(chance))
+}
+
+fn int32(chance: &mut Chance) -> i32 {
+    [0, 1, -1, i32::MIN, i32::MAX, 77][chance.index(6)]
+}
+
+fn int64(chance: &mut Chance) -> i64 {
+    [0, 1, -1, i64::MIN, i64::MAX, 77][chance.index(6)]
+}
+
+fn byte_string(chance: &mut Chance) -> Vec<u8> {
+    (0..chance.below(20)).map(|_| u8::try_from(chance.below(256)).expect("a byte")).collect()
+}
+
+fn assignment(chance: &mut Chance) -> Assignment {
+    (0..chance.below(3))
+        .map(|_| (text(chance), (0..chance.below(4)).map(|_| int32(chance)).collect()))
+        .collect()
+}
+
+fn member(chance: &mut Chance) -> ClassicMemberValue {
+    ClassicMemberValue {
+        member_id: text(chance),
+        instance_id: optional(chance),
+        client_id: text(chance),
+        client_host: text(chance),
+        session_timeout_ms: int32(chance).cast_unsigned(),
+        rebalance_timeout_ms: int32(chance).cast_unsigned(),
+        subscription: byte_string(chance),
+        assignment: byte_string(chance),
+    }
+}
+
+fn record(chance: &mut Chance) -> GroupRecord {
+    let group = text(chance);
+    let live = chance.below(4) > 0;
+    match chance.below(6) {
+        0 => {
+            let value = live.then(|| OffsetValue {
+                offset: int64(chance),
+                leader_epoch: int32(chance),
+                metadata: text(chance),
+                commit_timestamp: Timestamp(int64(chance)),
+            });
+            GroupRecord::Offset { group, topic: text(chance), partition: int32(chance), value }
+        }
+        1 => {
+            let value = live.then(|| ClassicValue {
+                generation: int32(chance),
+                protocol_type: text(chance),
+                protocol: optional(chance),
+                leader: optional(chance),
+                state_timestamp: Timestamp(int64(chance)),
+                members: (0..chance.below(4)).map(|_| member(chance)).collect(),
+            });
+            GroupRecord::Classic { group, value }
+        }
+        2 => {
+            let value = live.then(|| ConsumerValue {
+                epoch: int32(chance),
+                target_epoch: int32(chance),
+                topics_digest: int64(chance).cast_unsigned(),
+                epoch_timestamp: Timestamp(int64(chance)),
+            });
+            GroupRecord::Consumer { group, value }
+        }
+        3 => {
+            let value = live.then(|| ConsumerMemberValue {
+                instance_id: optional(chance),
+                rack_id: optional(chance),
+                client_id: text(chance),
+                client_host: text(chance),
+                rebalance_timeout_ms: int32(chance).cast_unsigned(),
+                subscribed_topics: (0..chance.below(4)).map(|_| text(chance)).collect(),
+                server_assignor: optional(chance),
+            });
+            GroupRecord::ConsumerMember { group, member_id: text(chance), value }
+        }
+        4 => {
+            let value = live.then(|| assignment(chance));
+            GroupRecord::ConsumerTarget { group, member_id: text(chance), value }
+        }
+        _ => {
+            let states =
+                [MemberState::Stable, MemberState::UnrevokedPartitions, MemberState::UnreleasedPartitions];
+            let value = live.then(|| CurrentValue {
+                member_epoch: int32(chance),
+                previous_epoch: int32(chance),
+                state: states[chance.index(3)],
+                assigned: assignment(chance),
+                revoking: assignment(chance),
+            });
+            GroupRecord::ConsumerCurrent { group, member_id: text(chance), value }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for seed in 0..3_000 {
+        let record = record(&mut Chance::new(seed));
+        let (key, value) = record.encode();
+        assert_eq!(GroupRecord::decode(&key, value.as_deref()), Ok(record), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_key_says_nothing_of_the_value() {
+    for seed in 0..500 {
+        let record = record(&mut Chance::new(seed));
+        let (key, _) = record.encode();
+        let tombstone = GroupRecord::decode(&key, None).expect("a tombstone");
+        assert_eq!(tombstone.encode(), (key, None), "seed {seed}");
+    }
+}
+
+#[test]
+fn damaged_bytes_are_refused_or_read_and_never_panic() {
+    for seed in 0..3_000 {
+        let chance = &mut Chance::new(seed);
+        let (mut key, value) = record(chance).encode();
+        let mut value = value.unwrap_or_default();
+        for bytes in [&mut key, &mut value] {
+            for _ in 0..chance.below(3) {
+                if !bytes.is_empty() {
+                    let at = chance.index(bytes.len());
+                    bytes[at] = u8::try_from(chance.below(256)).expect("a byte");
+                }
+            }
+            bytes.truncate(bytes.len() - chance.index(bytes.len().min(2) + 1));
+        }
+        let _ = GroupRecord::decode(&key, Some(&value));
+    }
+}
+
+#[test]
+fn every_cut_is_refused() {
+    for seed in 0..300 {
+        let (key, value) = record(&mut Chance::new(seed)).encode();
+        let Some(value) = value else { continue };
+        for cut in 0..value.len() {
+            assert!(GroupRecord::decode(&key, Some(&value[..cut])).is_err(), "seed {seed}, cut {cut}");
+        }
+        for cut in 0..key.len() {
+            assert!(GroupRecord::decode(&key[..cut], Some(&value)).is_err(), "seed {seed}, key cut {cut}");
+        }
+    }
+}
+
+/// The layout is a promise to logs already written: this test may only grow.
+#[test]
+fn the_layout_stands() {
+    let value =
+        OffsetValue { offset: 5, leader_epoch: -1, metadata: "m".into(), commit_timestamp: Timestamp(9) };
+    let record =
+        GroupRecord::Offset { group: "g".into(), topic: "t".into(), partition: 2, value: Some(value) };
+    let (key, value) = record.encode();
+    assert_eq!(key, [1, 1, 0, b'g', 1, 0, b't', 2, 0, 0, 0]);
+    let expected = [1, 5, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 1, 0, b'm', 9, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(value.as_deref(), Some(expected.as_slice()));
+    assert_eq!(GroupRecord::decode(&[9], None), Err(RecordError::Kind { found: 9 }));
+    assert_eq!(GroupRecord::decode(&key, Some(&[2])), Err(RecordError::Version { found: 2 }));
+}

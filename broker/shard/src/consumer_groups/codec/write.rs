@@ -1,0 +1,153 @@
+//! The writing half: see [`super`] for the layout.
+
+use super::{VALUE_VERSION, kind};
+use crate::consumer_groups::record::{
+    Assignment, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue, GroupRecord, MemberState,
+    OffsetValue,
+};
+use alloc::string::String;
+use alloc::vec::Vec;
+use raftline_proto::cursor::Writer;
+
+pub(super) fn key(record: &GroupRecord) -> Vec<u8> {
+    let mut writer = Writer::new();
+    match record {
+        GroupRecord::Offset { group, topic, partition, value: _ } => {
+            writer.u8(kind::OFFSET);
+            text(&mut writer, group);
+            text(&mut writer, topic);
+            writer.u32(partition.cast_unsigned());
+        }
+        GroupRecord::Classic { group, value: _ } => {
+            writer.u8(kind::CLASSIC);
+            text(&mut writer, group);
+        }
+        GroupRecord::Consumer { group, value: _ } => {
+            writer.u8(kind::CONSUMER);
+            text(&mut writer, group);
+        }
+        GroupRecord::ConsumerMember { group, member_id, value: _ } => {
+            member_key(&mut writer, kind::CONSUMER_MEMBER, group, member_id);
+        }
+        GroupRecord::ConsumerTarget { group, member_id, value: _ } => {
+            member_key(&mut writer, kind::CONSUMER_TARGET, group, member_id);
+        }
+        GroupRecord::ConsumerCurrent { group, member_id, value: _ } => {
+            member_key(&mut writer, kind::CONSUMER_CURRENT, group, member_id);
+        }
+    }
+    writer.into_bytes()
+}
+
+pub(super) fn value(record: &GroupRecord) -> Option<Vec<u8>> {
+    let mut writer = Writer::new();
+    writer.u8(VALUE_VERSION);
+    match record {
+        GroupRecord::Offset { value, .. } => offset(&mut writer, value.as_ref()?),
+        GroupRecord::Classic { value, .. } => classic(&mut writer, value.as_ref()?),
+        GroupRecord::Consumer { value, .. } => consumer(&mut writer, value.as_ref()?),
+        GroupRecord::ConsumerMember { value, .. } => consumer_member(&mut writer, value.as_ref()?),
+        GroupRecord::ConsumerTarget { value, .. } => assignment(&mut writer, value.as_ref()?),
+        GroupRecord::ConsumerCurrent { value, .. } => current(&mut writer, value.as_ref()?),
+    }
+    Some(writer.into_bytes())
+}
+
+fn member_key(writer: &mut Writer, kind: u8, group: &str, member_id: &str) {
+    writer.u8(kind);
+    text(writer, group);
+    text(writer, member_id);
+}
+
+fn offset(writer: &mut Writer, value: &OffsetValue) {
+    writer.u64(value.offset.cast_unsigned());
+    writer.u32(value.leader_epoch.cast_unsigned());
+    text(writer, &value.metadata);
+    writer.u64(value.commit_timestamp.get().cast_unsigned());
+}
+
+fn classic(writer: &mut Writer, value: &ClassicValue) {
+    writer.u32(value.generation.cast_unsigned());
+    text(writer, &value.protocol_type);
+    optional_text(writer, value.protocol.as_ref());
+    optional_text(writer, value.leader.as_ref());
+    writer.u64(value.state_timestamp.get().cast_unsigned());
+    count(writer, value.members.len());
+    for member in &value.members {
+        text(writer, &member.member_id);
+        optional_text(writer, member.instance_id.as_ref());
+        text(writer, &member.client_id);
+        text(writer, &member.client_host);
+        writer.u32(member.session_timeout_ms);
+        writer.u32(member.rebalance_timeout_ms);
+        bytes(writer, &member.subscription);
+        bytes(writer, &member.assignment);
+    }
+}
+
+fn consumer(writer: &mut Writer, value: &ConsumerValue) {
+    writer.u32(value.epoch.cast_unsigned());
+    writer.u32(value.target_epoch.cast_unsigned());
+    writer.u64(value.topics_digest);
+    writer.u64(value.epoch_timestamp.get().cast_unsigned());
+}
+
+fn consumer_member(writer: &mut Writer, value: &ConsumerMemberValue) {
+    optional_text(writer, value.instance_id.as_ref());
+    optional_text(writer, value.rack_id.as_ref());
+    text(writer, &value.client_id);
+    text(writer, &value.client_host);
+    writer.u32(value.rebalance_timeout_ms);
+    count(writer, value.subscribed_topics.len());
+    for topic in &value.subscribed_topics {
+        text(writer, topic);
+    }
+    optional_text(writer, value.server_assignor.as_ref());
+}
+
+fn current(writer: &mut Writer, value: &CurrentValue) {
+    writer.u32(value.member_epoch.cast_unsigned());
+    writer.u32(value.previous_epoch.cast_unsigned());
+    writer.u8(match value.state {
+        MemberState::Stable => 0,
+        MemberState::UnrevokedPartitions => 1,
+        MemberState::UnreleasedPartitions => 2,
+    });
+    assignment(writer, &value.assigned);
+    assignment(writer, &value.revoking);
+}
+
+fn assignment(writer: &mut Writer, assignment: &Assignment) {
+    count(writer, assignment.len());
+    for (topic, partitions) in assignment {
+        text(writer, topic);
+        count(writer, partitions.len());
+        for partition in partitions {
+            writer.u32(partition.cast_unsigned());
+        }
+    }
+}
+
+fn text(writer: &mut Writer, text: &str) {
+    writer.u16(u16::try_from(text.len()).expect("texts are bounded where they come in"));
+    writer.bytes(text.as_bytes());
+}
+
+fn optional_text(writer: &mut Writer, optional: Option<&String>) {
+    match optional {
+        Some(present) => {
+            writer.u8(1);
+            text(writer, present);
+        }
+        None => writer.u8(0),
+    }
+}
+
+fn bytes(writer: &mut Writer, bytes: &[u8]) {
+    count(writer, bytes.len());
+    writer.bytes(bytes);
+}
+
+fn count(writer: &mut Writer, count: usize) {
+    writer.u32(u32::try_from(count).expect("lists are bounded where they come in"));
+}

@@ -1,0 +1,255 @@
+//! What only a leader has: its live groups with their timers, and which request goes where.
+
+use super::classic::ClassicGroup;
+use super::limits::{GROUPS_MAX, GroupsConfig};
+use super::log::{Log, Turn};
+use super::store::Store;
+use super::types::{
+    GroupError, GroupRequest, GroupResponse, Heartbeat, JoinGroup, LeaveGroup, LeftMember, SyncGroup,
+};
+use crate::types::RequestId;
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use raftline_proto::time::{Monotonic, Now};
+
+/// What a leader has besides the store.
+#[derive(Debug)]
+pub(super) struct Lead {
+    pub groups: LiveGroups,
+    pub log: Log,
+    /// When old offsets are looked for.
+    pub cleanup_at: Monotonic,
+}
+
+/// Groups with members, or a record of their own. A group that only has offsets is not here.
+///
+/// Invariant: `timers` has one item for each group with `armed`; a group's first deadline is never before it.
+#[derive(Debug, Default)]
+pub(super) struct LiveGroups {
+    groups: BTreeMap<String, Live>,
+    timers: BTreeSet<(Monotonic, String)>,
+}
+
+/// One live group.
+#[derive(Debug)]
+pub(super) struct Live {
+    armed: Option<Monotonic>,
+    pub body: Body,
+}
+
+/// Which protocol the group speaks.
+#[derive(Debug)]
+pub(super) enum Body {
+    Classic(ClassicGroup),
+}
+
+/// A leader during one call.
+pub(super) struct Leading<'a> {
+    pub store: &'a Store,
+    pub groups: &'a mut LiveGroups,
+    pub turn: Turn<'a>,
+}
+
+impl Lead {
+    /// A leader with what the log says.
+    pub fn load(store: &Store, config: &GroupsConfig, now: Now) -> Self {
+        let mut groups = LiveGroups::default();
+        for (id, value) in &store.classic {
+            groups.insert(id.clone(), Body::Classic(ClassicGroup::load(id, value, now.monotonic)));
+        }
+        Self { groups, log: Log::default(), cleanup_at: now.monotonic + config.offsets_check_interval }
+    }
+}
+
+impl LiveGroups {
+    /// A group from the log.
+    pub fn insert(&mut self, id: String, body: Body) {
+        self.insert_new(id.clone(), body);
+        self.rearm(&id);
+    }
+
+    /// A group that somebody is about to join; one that nobody joins goes with the next `rearm`.
+    pub fn insert_new(&mut self, id: String, body: Body) {
+        self.remove(&id);
+        self.groups.insert(id, Live { armed: None, body });
+    }
+
+    /// Forgets a group. Requests in it were answered before.
+    pub fn remove(&mut self, id: &str) {
+        if let Some(Live { armed: Some(deadline), body: _ }) = self.groups.remove(id) {
+            self.timers.remove(&(deadline, id.to_owned()));
+        }
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Body> {
+        self.groups.get(id).map(|live| &live.body)
+    }
+
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Body> {
+        self.groups.get_mut(id).map(|live| &mut live.body)
+    }
+
+    /// The classic group of this id.
+    pub fn classic(&mut self, id: &str) -> Option<&mut ClassicGroup> {
+        match self.get_mut(id)? {
+            Body::Classic(group) => Some(group),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Body)> {
+        self.groups.iter().map(|(id, live)| (id, &live.body))
+    }
+
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The earliest of all.
+    pub fn deadline(&self) -> Option<Monotonic> {
+        self.timers.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Moves a group's timer to its first deadline, or forgets the group if nothing is lost with it.
+    pub fn rearm(&mut self, id: &str) {
+        let Some(live) = self.groups.get_mut(id) else { return };
+        if live.body.is_forgettable() {
+            self.remove(id);
+            return;
+        }
+        let deadline = live.body.deadline();
+        if deadline != live.armed {
+            if let Some(armed) = live.armed {
+                self.timers.remove(&(armed, id.to_owned()));
+            }
+            if let Some(deadline) = deadline {
+                self.timers.insert((deadline, id.to_owned()));
+            }
+            live.armed = deadline;
+        }
+    }
+
+    /// Requests that wait in any group.
+    pub fn take_waiting(&mut self) -> Vec<RequestId> {
+        self.groups.values_mut().flat_map(|live| live.body.take_waiting()).collect()
+    }
+
+    fn due(&self, now: Monotonic) -> Vec<String> {
+        self.timers.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, id)| id.clone()).collect()
+    }
+}
+
+impl Body {
+    fn is_forgettable(&self) -> bool {
+        match self {
+            Self::Classic(group) => group.is_forgettable(),
+        }
+    }
+
+    fn deadline(&self) -> Option<Monotonic> {
+        match self {
+            Self::Classic(group) => group.deadline(),
+        }
+    }
+
+    fn take_waiting(&mut self) -> Vec<RequestId> {
+        match self {
+            Self::Classic(group) => group.take_waiting(),
+        }
+    }
+}
+
+impl Leading<'_> {
+    /// One request, checked.
+    pub fn handle(mut self, id: RequestId, request: GroupRequest) {
+        match request {
+            GroupRequest::Join(join) => self.join(join, id),
+            GroupRequest::Sync(sync) => self.sync(sync, id),
+            GroupRequest::Heartbeat(heartbeat) => self.heartbeat(&heartbeat, id),
+            GroupRequest::Leave(leave) => self.leave(leave, id),
+            GroupRequest::OffsetCommit(commit) => self.commit_offsets(commit, id),
+            GroupRequest::OffsetFetch(fetch) => self.fetch_offsets(fetch, id),
+            GroupRequest::OffsetDelete(delete) => self.delete_offsets(delete, id),
+            GroupRequest::DeleteGroup { group } => self.delete_group(&group, id),
+            GroupRequest::Describe { group } => self.describe(&group, id),
+            GroupRequest::List(list) => self.list(&list, id),
+            GroupRequest::ConsumerHeartbeat(_) | GroupRequest::ConsumerDescribe { .. } => {
+                self.turn.refuse(id, GroupError::GroupIdNotFound);
+            }
+        }
+    }
+
+    /// Groups that have something due.
+    pub fn tick_groups(&mut self) {
+        for id in self.groups.due(self.turn.now.monotonic) {
+            match self.groups.get_mut(&id) {
+                Some(Body::Classic(group)) => group.tick(&mut self.turn),
+                None => {}
+            }
+            self.groups.rearm(&id);
+        }
+    }
+
+    fn join(&mut self, join: JoinGroup, request: RequestId) {
+        let id = join.group.clone();
+        if self.groups.get(&id).is_none() {
+            let refusal = if !join.member_id.is_empty() {
+                Some(GroupError::UnknownMemberId)
+            } else if self.groups.len() >= GROUPS_MAX {
+                Some(GroupError::GroupMaxSizeReached)
+            } else {
+                None
+            };
+            if let Some(error) = refusal {
+                self.turn.refuse(request, error);
+                return;
+            }
+            self.groups
+                .insert_new(id.clone(), Body::Classic(ClassicGroup::new(id.clone(), self.turn.now.wall)));
+        }
+        match self.groups.get_mut(&id) {
+            Some(Body::Classic(group)) => group.join(join, request, &mut self.turn),
+            None => {}
+        }
+        self.groups.rearm(&id);
+    }
+
+    fn sync(&mut self, sync: SyncGroup, request: RequestId) {
+        let id = sync.group.clone();
+        match self.groups.classic(&id) {
+            Some(group) => group.sync(sync, request, &mut self.turn),
+            None => self.turn.refuse(request, GroupError::UnknownMemberId),
+        }
+        self.groups.rearm(&id);
+    }
+
+    fn heartbeat(&mut self, heartbeat: &Heartbeat, request: RequestId) {
+        // The timer stays: a heartbeat only moves deadlines further away.
+        let beaten = match self.groups.classic(&heartbeat.group) {
+            Some(group) => group.heartbeat(heartbeat, &self.turn),
+            None => Err(GroupError::UnknownMemberId),
+        };
+        self.turn.respond(request, beaten.map(|()| GroupResponse::Done));
+    }
+
+    fn leave(&mut self, leave: LeaveGroup, request: RequestId) {
+        let id = leave.group.clone();
+        if let Some(group) = self.groups.classic(&id) {
+            group.leave(leave, request, &mut self.turn);
+        } else {
+            let unknown = leave.members.into_iter().map(|leaving| LeftMember {
+                member_id: leaving.member_id,
+                instance_id: leaving.instance_id,
+                error: Some(GroupError::UnknownMemberId),
+            });
+            let left = unknown.collect();
+            self.turn.respond(request, Ok(GroupResponse::Left(left)));
+        }
+        self.groups.rearm(&id);
+    }
+}

@@ -1,0 +1,194 @@
+//! What the coordinator writes to its partition of the internal topic: one record for each key, the last one holds.
+//!
+//! Invariant: replay needs no order but that of records with the same key, so a log whose older records of a key were
+//! compacted away leads to the same state.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use raftline_proto::time::Timestamp;
+
+/// Partitions by topic. Invariant: no empty sets.
+pub type Assignment = BTreeMap<String, BTreeSet<i32>>;
+
+/// One record; a value of `None` is a tombstone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupRecord {
+    /// A committed offset.
+    Offset {
+        /// Which group.
+        group: String,
+        /// The topic's name.
+        topic: String,
+        /// The partition's number.
+        partition: i32,
+        /// What is committed.
+        value: Option<OffsetValue>,
+    },
+    /// A classic group's generation with its assignment.
+    Classic {
+        /// Which group.
+        group: String,
+        /// What it is.
+        value: Option<ClassicValue>,
+    },
+    /// A group of the new protocol.
+    Consumer {
+        /// Which group.
+        group: String,
+        /// What it is.
+        value: Option<ConsumerValue>,
+    },
+    /// A member of a group of the new protocol.
+    ConsumerMember {
+        /// Which group.
+        group: String,
+        /// Which member.
+        member_id: String,
+        /// What it says of itself.
+        value: Option<ConsumerMemberValue>,
+    },
+    /// What a member of the new protocol is to own in the end.
+    ConsumerTarget {
+        /// Which group.
+        group: String,
+        /// Which member.
+        member_id: String,
+        /// What.
+        value: Option<Assignment>,
+    },
+    /// What a member of the new protocol may own now.
+    ConsumerCurrent {
+        /// Which group.
+        group: String,
+        /// Which member.
+        member_id: String,
+        /// What.
+        value: Option<CurrentValue>,
+    },
+}
+
+impl GroupRecord {
+    /// The group that it is about.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        match self {
+            Self::Offset { group, .. }
+            | Self::Classic { group, .. }
+            | Self::Consumer { group, .. }
+            | Self::ConsumerMember { group, .. }
+            | Self::ConsumerTarget { group, .. }
+            | Self::ConsumerCurrent { group, .. } => group,
+        }
+    }
+}
+
+/// A committed offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetValue {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The leader epoch of the last record read; -1: unknown.
+    pub leader_epoch: i32,
+    /// The client's text, at most [`super::limits::OFFSET_METADATA_BYTES_MAX`].
+    pub metadata: String,
+    /// When it was committed: what retention goes by.
+    pub commit_timestamp: Timestamp,
+}
+
+/// A classic group, once its leader's assignment is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassicValue {
+    /// Its generation.
+    pub generation: i32,
+    /// `consumer`, `connect`, ….
+    pub protocol_type: String,
+    /// The protocol chosen; `None` of an empty group.
+    pub protocol: Option<String>,
+    /// Who assigned; `None` of an empty group.
+    pub leader: Option<String>,
+    /// When it came to this state: retention of an empty group goes by it.
+    pub state_timestamp: Timestamp,
+    /// By member id.
+    pub members: Vec<ClassicMemberValue>,
+}
+
+/// A member of a classic group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassicMemberValue {
+    /// Its id.
+    pub member_id: String,
+    /// Of a static member.
+    pub instance_id: Option<String>,
+    /// As its client says.
+    pub client_id: String,
+    /// Where it connects from.
+    pub client_host: String,
+    /// Silent this long, it is removed.
+    pub session_timeout_ms: u32,
+    /// How long others wait for it.
+    pub rebalance_timeout_ms: u32,
+    /// What it says in the protocol chosen.
+    pub subscription: Vec<u8>,
+    /// Its part.
+    pub assignment: Vec<u8>,
+}
+
+/// A group of the new protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerValue {
+    /// Moves with every change of members or subscriptions.
+    pub epoch: i32,
+    /// The epoch that the targets were made for.
+    pub target_epoch: i32,
+    /// A digest of the topics subscribed to as they were at `epoch`: another one says that targets are out of date.
+    pub topics_digest: u64,
+    /// When `epoch` was made: retention of an empty group goes by it.
+    pub epoch_timestamp: Timestamp,
+}
+
+/// A member of a group of the new protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerMemberValue {
+    /// Of a static member.
+    pub instance_id: Option<String>,
+    /// Where it is.
+    pub rack_id: Option<String>,
+    /// As its client says.
+    pub client_id: String,
+    /// Where it connects from.
+    pub client_host: String,
+    /// How long it may take to give partitions up.
+    pub rebalance_timeout_ms: u32,
+    /// By name.
+    pub subscribed_topics: BTreeSet<String>,
+    /// The assignor that it asks for.
+    pub server_assignor: Option<String>,
+}
+
+/// Where a member stands on its way to its target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CurrentValue {
+    /// Its epoch; -2 of a static member that left for a while.
+    pub member_epoch: i32,
+    /// The one before: the answer that told the new one may have been lost.
+    pub previous_epoch: i32,
+    /// What it is waiting for.
+    pub state: MemberState,
+    /// What it may own.
+    pub assigned: Assignment,
+    /// What it is giving up, and may still own.
+    pub revoking: Assignment,
+}
+
+/// What a member of the new protocol is waiting for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemberState {
+    /// Nothing: it is at its epoch's target.
+    #[default]
+    Stable,
+    /// It has to give partitions up and say so.
+    UnrevokedPartitions,
+    /// Others have to give partitions up.
+    UnreleasedPartitions,
+}

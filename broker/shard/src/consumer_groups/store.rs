@@ -1,0 +1,99 @@
+//! What committed records say: the same on every replica, and all that a new leader has.
+
+use super::record::{
+    Assignment, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue, GroupRecord, OffsetValue,
+};
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use alloc::string::String;
+
+/// A topic's name and a partition's number.
+pub(super) type OffsetKey = (String, i32);
+
+/// All groups of the partition. Invariant: no empty inner maps, so that equal records make equal stores.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Store {
+    pub offsets: BTreeMap<String, BTreeMap<OffsetKey, OffsetValue>>,
+    pub classic: BTreeMap<String, ClassicValue>,
+    pub consumer: BTreeMap<String, ConsumerState>,
+}
+
+/// A group of the new protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ConsumerState {
+    pub group: Option<ConsumerValue>,
+    pub members: BTreeMap<String, ConsumerMemberValue>,
+    pub targets: BTreeMap<String, Assignment>,
+    pub currents: BTreeMap<String, CurrentValue>,
+}
+
+impl Store {
+    /// Takes one record. The last one of a key holds, whatever came before.
+    pub fn apply(&mut self, record: &GroupRecord) {
+        match record {
+            GroupRecord::Offset { group, topic, partition, value } => {
+                let key = (topic.clone(), *partition);
+                match value {
+                    Some(value) => {
+                        self.offsets.entry(group.clone()).or_default().insert(key, value.clone());
+                    }
+                    None => {
+                        if let Entry::Occupied(mut offsets) = self.offsets.entry(group.clone()) {
+                            offsets.get_mut().remove(&key);
+                            if offsets.get().is_empty() {
+                                offsets.remove();
+                            }
+                        }
+                    }
+                }
+            }
+            GroupRecord::Classic { group, value } => put(&mut self.classic, group, value.as_ref()),
+            GroupRecord::Consumer { .. }
+            | GroupRecord::ConsumerMember { .. }
+            | GroupRecord::ConsumerTarget { .. }
+            | GroupRecord::ConsumerCurrent { .. } => {
+                let group = record.group();
+                let state = self.consumer.entry(String::from(group)).or_default();
+                state.apply(record);
+                if *state == ConsumerState::default() {
+                    self.consumer.remove(group);
+                }
+            }
+        }
+    }
+
+    /// The offset of one partition.
+    pub fn offset(&self, group: &str, key: &OffsetKey) -> Option<&OffsetValue> {
+        self.offsets.get(group)?.get(key)
+    }
+}
+
+impl ConsumerState {
+    /// Takes a record of this group; of another kind, none.
+    pub fn apply(&mut self, record: &GroupRecord) {
+        match record {
+            GroupRecord::Consumer { value, .. } => self.group.clone_from(value),
+            GroupRecord::ConsumerMember { member_id, value, .. } => {
+                put(&mut self.members, member_id, value.as_ref());
+            }
+            GroupRecord::ConsumerTarget { member_id, value, .. } => {
+                put(&mut self.targets, member_id, value.as_ref());
+            }
+            GroupRecord::ConsumerCurrent { member_id, value, .. } => {
+                put(&mut self.currents, member_id, value.as_ref());
+            }
+            GroupRecord::Offset { .. } | GroupRecord::Classic { .. } => {}
+        }
+    }
+}
+
+fn put<T: Clone>(map: &mut BTreeMap<String, T>, key: &str, value: Option<&T>) {
+    match value {
+        Some(value) => {
+            map.insert(String::from(key), value.clone());
+        }
+        None => {
+            map.remove(key);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Conversations with the group coordinator, rule by rule, and a model that holds its promises against chance.
+
+mod classic;
+mod offsets;
+mod world;
