@@ -126,12 +126,13 @@ pub fn cost(api: Api, version: i16, body: &Bytes) -> Result<Cost, DecodeError> {
 
 fn decode<M: Decodable>(api: Api, shape: &Shape, version: i16, body: &Bytes) -> Result<M, DecodeError> {
     screen(shape, version, api.encoding(version), body)?;
-    let mut body = body.clone();
-    M::decode(&mut body, version).map_err(|error| DecodeError::Refused {
-        api,
-        version,
-        reason: error.to_string(),
-    })
+    let refused = |reason| DecodeError::Refused { api, version, reason };
+    let mut rest = body.clone();
+    let message = M::decode(&mut rest, version).map_err(|error| refused(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(refused(format!("{} bytes were not decoded", rest.len())));
+    }
+    Ok(message)
 }
 
 /// Why a body cannot be taken.
@@ -139,7 +140,8 @@ fn decode<M: Decodable>(api: Api, shape: &Shape, version: i16, body: &Bytes) -> 
 pub enum DecodeError {
     /// Its sizes do not hold, or it is over a bound.
     Screen(ScreenError),
-    /// Its sizes hold, and it is none all the same: a text is not UTF-8.
+    /// It passed the screen, and its decoder refused it all the same. Never so, as long as the shape is the
+    /// decoder's: an alarm is due.
     Refused {
         /// The API.
         api: Api,

@@ -24,7 +24,7 @@ pub struct Header {
 pub struct Request {
     /// Its header.
     pub header: Header,
-    /// What follows it, unread: for [`crate::messages::decode`], [`crate::produce`] or [`crate::fetch`].
+    /// What follows it, unread: for [`crate::messages::Body::decode`].
     pub body: Bytes,
 }
 
