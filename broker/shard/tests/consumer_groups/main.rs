@@ -1,5 +1,8 @@
 //! Conversations with the group coordinator, rule by rule, and a model that holds its promises against chance.
 
+mod chance;
 mod classic;
+mod ledger;
+mod model;
 mod offsets;
 mod world;

@@ -10,7 +10,7 @@ use raftline_shard::consumer_groups::types::{
     TopicPartition,
 };
 use raftline_shard::types::RequestId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub struct World {
@@ -119,8 +119,22 @@ impl World {
             groups.apply(self.now, record, &mut Vec::new());
         }
         assert!(groups.same_state(&self.groups), "equal records make equal replicas");
+        let mut compacted = Groups::new(self.config.clone());
+        for record in self.compacted() {
+            compacted.apply(self.now, record, &mut Vec::new());
+        }
+        assert!(groups.same_state(&compacted), "compaction loses nothing");
         self.groups = groups;
         self.groups.lead(self.now);
+    }
+
+    /// The log with the last record of each key only.
+    fn compacted(&self) -> Vec<&GroupRecord> {
+        let mut keys = BTreeSet::new();
+        let mut kept: Vec<_> =
+            self.log.iter().rev().filter(|record| keys.insert(record.encode().0)).collect();
+        kept.reverse();
+        kept
     }
 
     fn set_clock(&mut self, monotonic: Monotonic) {
