@@ -1,7 +1,7 @@
-//! What is answered when a producer's batch is refused.
+//! When a producer's batch is refused, and what is answered then.
 
 use crate::error::ErrorCode;
-use raftline_proto::batch::BatchError;
+use raftline_proto::batch::{BatchError, Codec};
 
 /// Kafka's code for what [`raftline_proto::batch::validate`] found.
 ///
@@ -30,10 +30,22 @@ pub const fn error_code(error: &BatchError) -> ErrorCode {
     }
 }
 
+/// Whether a Produce request of that version may use the codec: a client that packs by zstd in an older version than
+/// 7 has not looked at what is served (KIP-110).
+#[must_use]
+pub const fn check_codec(version: i16, codec: Codec) -> ErrorCode {
+    match codec {
+        Codec::Zstd if version < ZSTD_FROM => ErrorCode::UnsupportedCompressionType,
+        Codec::None | Codec::Gzip | Codec::Snappy | Codec::Lz4 | Codec::Zstd => ErrorCode::None,
+    }
+}
+
+const ZSTD_FROM: i16 = 7;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raftline_proto::batch::{Builder, Codec, validate};
+    use raftline_proto::batch::{Builder, validate};
     use raftline_proto::time::Timestamp;
 
     fn batch() -> Vec<u8> {
@@ -47,6 +59,13 @@ mod tests {
         let mut batch = batch();
         batch[at] = byte;
         error_code(&validate(&batch).expect_err("it was changed"))
+    }
+
+    #[test]
+    fn zstd_needs_a_version_that_knows_it() {
+        assert_eq!(check_codec(6, Codec::Zstd), ErrorCode::UnsupportedCompressionType);
+        assert_eq!(check_codec(7, Codec::Zstd), ErrorCode::None);
+        assert_eq!(check_codec(3, Codec::Lz4), ErrorCode::None);
     }
 
     #[test]

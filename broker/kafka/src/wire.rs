@@ -4,6 +4,7 @@
 //! the *flexible* versions of a message (KIP-482) all three have an unsigned varint of the size plus one, 0 is null,
 //! and every structure ends in a list of tagged fields.
 
+use crate::limits::REQUEST_TAGS_MAX;
 use bytes::Bytes;
 use core::fmt;
 use kafka_protocol::protocol::StrBytes;
@@ -241,9 +242,12 @@ pub(crate) fn long_size(reader: &mut Reader<'_>, encoding: Encoding) -> Result<O
     }
 }
 
-/// Reads over tagged fields; returns how many there were.
+/// Reads over the tagged fields of one structure; returns how many there were.
 pub(crate) fn skip_tags(reader: &mut Reader<'_>) -> Result<usize, WireError> {
     let count = varint(reader)? as usize;
+    if count > REQUEST_TAGS_MAX {
+        return Err(WireError::TooMany { found: count as u64, max: REQUEST_TAGS_MAX as u64 });
+    }
     fits(count, TAG_BYTES_MIN, reader.remaining())?;
     for _ in 0..count {
         varint(reader)?;
