@@ -122,12 +122,16 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// The offset of the first record with a timestamp of `timestamp` or later, among the batches that end at or
-    /// below `up_to`.
+    /// The first record with a timestamp of `timestamp` or later, among the batches that end at or below `up_to`: its
+    /// offset and its timestamp.
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub fn offset_at(&self, timestamp: Timestamp, up_to: Offset) -> Result<Option<Offset>, ReadError> {
+    pub fn offset_at(
+        &self,
+        timestamp: Timestamp,
+        up_to: Offset,
+    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
         for (nth, segment) in self.segments.iter().enumerate() {
             if segment.index.time_max() < Some(timestamp) {
                 continue;
@@ -147,6 +151,30 @@ impl<D: Disk> Log<D> {
             }
         }
         Ok(None)
+    }
+
+    /// The first record with the greatest timestamp, among the batches that end at or below `up_to`: its offset and
+    /// its timestamp.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn newest(&self, up_to: Offset) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        let mut newest = None;
+        for (nth, segment) in self.segments.iter().enumerate() {
+            if segment.next_offset <= up_to {
+                newest = newest.max(segment.index.time_max());
+                continue;
+            }
+            let mut walk = self.walk_from(nth, None);
+            while let Some(step) = walk.next()?
+                && step.nth == nth
+                && step.header.next_offset() <= up_to
+            {
+                newest = newest.max(batch_time_max(step.header.kind, [&self.payload(&step)?, &[]]));
+            }
+            break;
+        }
+        newest.map_or(Ok(None), |newest| self.offset_at(newest, up_to))
     }
 
     /// All entries from `from` on, or from the first if that is later: header and payload. Ends after an error.
@@ -325,10 +353,11 @@ impl<D: Disk> Walk<'_, D> {
     }
 }
 
-/// The offset of the first record of a batch with a timestamp of `timestamp` or later. Where the records cannot be
-/// read, that of the first one: a little early is no harm.
-fn first_record_at(header: &EntryHeader, batch: &Bytes, timestamp: Timestamp) -> Offset {
-    let Ok(view) = BatchView::open(batch) else { return header.base_offset };
+/// The first record of a batch with a timestamp of `timestamp` or later. Where the records cannot be read, the first
+/// one: a little early is no harm.
+fn first_record_at(header: &EntryHeader, batch: &Bytes, timestamp: Timestamp) -> (Offset, Timestamp) {
+    let first = (header.base_offset, timestamp);
+    let Ok(view) = BatchView::open(batch) else { return first };
     let found = view.records().map_while(Result::ok).find(|record| record.timestamp >= timestamp);
-    found.map_or(header.base_offset, |record| record.offset)
+    found.map_or(first, |record| (record.offset, record.timestamp))
 }

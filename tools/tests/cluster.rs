@@ -19,7 +19,17 @@ impl Broker {
         let address = listener.local_addr().expect("bound").to_string();
         drop(listener);
         let child = Command::new(env!("CARGO_BIN_EXE_raftline"))
-            .args(["broker", "--dev", "--grpc", &address, "--log-level", "error", "--data-dir"])
+            .args([
+                "broker",
+                "--dev",
+                "--grpc",
+                &address,
+                "--kafka",
+                "127.0.0.1:0",
+                "--log-level",
+                "error",
+                "--data-dir",
+            ])
             .arg(folder.path().join("data"))
             .stdin(Stdio::null())
             .spawn()

@@ -33,6 +33,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use admin::decide;
+pub(crate) use metadata::{auto_create, wait_for_topic};
 pub use register::{Addresses, register};
 
 /// What the service is made of.
@@ -51,6 +53,8 @@ pub struct BrokerParts {
     pub auto_create_topics: bool,
     /// Replicas of a new topic whose creator does not say.
     pub default_replication: u32,
+    /// Partitions of a new topic whose creator does not say.
+    pub default_partitions: u32,
     /// A new topic's `segment.bytes`, where it is not set and this is not the built-in default.
     pub default_segment_bytes: Option<u64>,
     /// Kept free on the disk.
@@ -61,14 +65,15 @@ pub struct BrokerParts {
 
 /// A broker, as its clients see it.
 pub struct Broker {
-    shards: Shards,
-    view: Arc<NodeView>,
-    clock: Clock,
-    identity: Arc<Identity>,
+    pub(crate) shards: Shards,
+    pub(crate) view: Arc<NodeView>,
+    pub(crate) clock: Clock,
+    pub(crate) identity: Arc<Identity>,
     peers: Peers,
     forwarder: Forwarder,
-    auto_create_topics: bool,
-    default_replication: u32,
+    pub(crate) auto_create_topics: bool,
+    pub(crate) default_replication: u32,
+    pub(crate) default_partitions: u32,
     default_segment_bytes: Option<u64>,
     reserve_bytes: u64,
     /// KiB of batches that are on their way to a quorum, all connections together.
@@ -93,6 +98,7 @@ impl Broker {
             forwarder,
             auto_create_topics: parts.auto_create_topics,
             default_replication: parts.default_replication,
+            default_partitions: parts.default_partitions,
             default_segment_bytes: parts.default_segment_bytes,
             reserve_bytes: parts.reserve_bytes,
             produce_budget: Arc::new(Semaphore::new(limits::PRODUCE_KIBIBYTES_MAX)),

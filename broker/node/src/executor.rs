@@ -4,7 +4,7 @@
 //! clock in here: those are behind [`Outside`], so the simulator drives this very code. A turn goes like this:
 //!
 //! 1. [`Executor::perform`] takes the turn's effects. Appends are staged, and written (one write a group) before
-//!    anything reads or replaces what they wrote: a group's `Replicate`, `Read`, `Truncate`.
+//!    anything reads, replaces or vouches for what they wrote: a group's `Replicate`, `Read`, `Truncate`, `Send`.
 //! 2. [`Executor::end_turn`] writes what is staged still, opens a little more of the groups that are being opened,
 //!    and starts one sync round if none is in flight. Rounds follow each other without a timer: while one runs, the
 //!    turns gather for the next.
@@ -104,7 +104,7 @@ impl<D: Disk> Executor<D> {
     /// An executor for one shard of the broker at `data_dir`, which exists.
     ///
     /// # Errors
-    /// If the shard's state file cannot be read: then nothing here may vote or lead.
+    /// If the shard's state file cannot be read, or a sync fails: then nothing here may vote or lead.
     pub fn new(disk: D, data_dir: &Path, shard: u32) -> Result<Self, StateError> {
         let state = StateFile::open(disk.clone(), &data_dir.join(format!("shard-{shard}")), shard)?;
         let mut executor = Self {
@@ -125,7 +125,8 @@ impl<D: Disk> Executor<D> {
             bytes_appended: 0,
         };
         if shard == 0 {
-            executor.find_trash();
+            let file = executor.groups_dir.clone();
+            executor.find_trash().map_err(|source| StateError::Io { file, source })?;
         }
         Ok(executor)
     }
@@ -203,6 +204,11 @@ impl<D: Disk> Executor<D> {
                 }
             }
             self.state.done(ticket);
+            if self.state.is_due(Lazy::Flush) {
+                // No record says yet that these hard states are synced: if nothing else is flushed, one has to be
+                // written for that alone, or damage to the last of them would look like a torn tail.
+                self.note_lazy();
+            }
         }
     }
 
@@ -255,6 +261,9 @@ impl<D: Disk> Executor<D> {
         assert!(self.sync == SyncState::Idle, "the last round has come back");
         self.write_all();
         self.put_away(outside, &mut Vec::new());
+        if self.sync == SyncState::Failed {
+            return Ok(());
+        }
         // Twice: the first round's success is what the second one notes.
         for _ in 0..2 {
             let Some(round) = self.begin_round(Monotonic::ZERO, Lazy::Flush, outside) else { break };
@@ -303,11 +312,7 @@ impl<D: Disk> Executor<D> {
             Effect::Replicate { group, to, from, up_to, bytes_max, message } => {
                 self.replicate(Replicate { group, to, from, up_to, bytes_max, message }, outside, answers);
             }
-            Effect::Send { group, to, message } => {
-                let body = PeerBody::Raft { message, entries: Vec::new() };
-                // Refused is as good as lost on the way, which raft copes with.
-                let _ = outside.send(to, PeerMessage { group, body });
-            }
+            Effect::Send { group, to, message } => self.say(group, to, message, outside),
             Effect::SendAlive { to } => {
                 let message = PeerMessage { group: GroupId::COORDINATOR, body: PeerBody::Alive };
                 let _ = outside.send(to, message);
@@ -329,8 +334,8 @@ impl<D: Disk> Executor<D> {
                     Read { request, group, from, up_to, bytes_min, bytes_max, force, deadline, start_offset };
                 self.read(&order, outside, answers);
             }
-            Effect::FindOffset { request, group, timestamp, up_to } => {
-                self.find_offset(request, group, (timestamp, up_to), outside);
+            Effect::FindOffset { request, group, by, up_to } => {
+                self.find_offset(request, group, (by, up_to), outside);
             }
             Effect::Retain { group, older_than, bytes_max, up_to } => {
                 self.retain(group, (older_than, bytes_max), up_to, outside, answers);

@@ -110,7 +110,8 @@ impl Shards {
         self.senders[shard].push_when_room(parcel, bytes, class).await.map_err(|_| Busy)
     }
 
-    /// Submits a request whose answer goes into `sink`. `make` gets the request's id, for the event.
+    /// Submits a request whose answer goes into `sink`. `make` gets the request's id, for the event; it is returned, to
+    /// name the request later.
     ///
     /// # Errors
     /// [`Busy`] if the inbox is full; the sink is dropped.
@@ -118,14 +119,15 @@ impl Shards {
         &self,
         sink: ReplySink,
         make: impl FnOnce(RequestId) -> Event<Payload>,
-    ) -> Result<(), Busy> {
+    ) -> Result<RequestId, Busy> {
         let request = self.next_request();
         let event = make(request);
         let shard = match route(&event) {
             Route::Group(group) => self.shard_of(group),
             Route::First | Route::Notice | Route::All => 0,
         };
-        self.push(shard, event, Some((request, sink)))
+        self.push(shard, event, Some((request, sink)))?;
+        Ok(request)
     }
 
     /// Like [`Shards::request`], but waits for room: for a client's stream, which is then not read on.
@@ -238,6 +240,7 @@ fn route(event: &Event<Payload>) -> Route {
         | Event::Replicated { group, .. }
         | Event::AppendFailed { group, .. }
         | Event::ReadShort { group, .. }
+        | Event::Hurry { group, .. }
         | Event::Trimmed { group, .. } => Route::Group(*group),
         Event::Connected { .. } | Event::Disconnected { .. } => Route::Notice,
         Event::Drain | Event::DiskSpace(_) | Event::Image(_) | Event::Liveness { .. } => Route::All,

@@ -7,7 +7,8 @@
 //! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`] serve it;
 //! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
 //!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`view`] (what is published);
-//! - [`incoming`]: the listener; [`peer`]: the transport between brokers; [`api`]: the clients' door;
+//! - [`incoming`]: the listener; [`peer`]: the transport between brokers; [`api`]: the clients' door; `kafka`: the same
+//!   for Kafka's clients;
 //! - [`clock`], [`limits`].
 #![deny(missing_docs)]
 
@@ -20,6 +21,7 @@ pub mod handle;
 pub mod identity;
 pub mod inbox;
 pub mod incoming;
+mod kafka;
 pub mod lanes;
 pub mod limits;
 pub mod logging;

@@ -141,6 +141,28 @@ pub const FORWARD_LEADER_WAIT: Duration = Duration::from_secs(3);
 /// How long a request that is passed on may take, all told.
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Requests of one Kafka connection that are taken and not yet answered. Kafka's clients keep five.
+pub const KAFKA_PIPELINE_MAX: usize = 64;
+
+/// KiB of Kafka requests larger than a small buffer that are being received or served, all connections together. Fits
+/// the largest request twice.
+pub const KAFKA_FRAME_KIBIBYTES_MAX: usize = 256 << 10;
+
+/// A Kafka request that was begun and of which nothing more comes for this long ends its connection.
+pub const KAFKA_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A Kafka client that reads nothing of an answer for this long is gone.
+pub const KAFKA_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The least that a Kafka produce waits for its quorum: some clients send no timeout.
+pub const KAFKA_PRODUCE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
+/// Batches up to this size are copied out of their request, so that a small batch does not keep a large one in memory.
+pub const KAFKA_COPIED_BATCH_BYTES: usize = 4 << 10;
+
+/// What one Kafka fetch is given at most, over all partitions, whatever it asks for. A single batch may be larger.
+pub const KAFKA_FETCH_BYTES_MAX: u64 = 64 << 20;
+
 /// Connections to the listener at once, peers' and clients'; further ones are closed.
 pub const CONNECTIONS_MAX: usize = 2048;
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use raftline_proto::ids::{GroupId, NodeId, Offset};
+use raftline_proto::time::Timestamp;
 use raftline_raft::types::Message;
 use raftline_shard::types::Reply;
 
@@ -84,8 +85,9 @@ pub enum OutReply {
     Fetched(FetchedBatches),
     /// To a query for the offset at a timestamp.
     FoundOffset {
-        /// The first offset with that timestamp or a later one; `None` if every record is older.
-        offset: Option<Offset>,
+        /// The first record with that timestamp or a later one, its offset and its timestamp; `None` if every record
+        /// is older.
+        found: Option<(Offset, Timestamp)>,
         /// The high watermark, below which was looked.
         high_watermark: Offset,
     },

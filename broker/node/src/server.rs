@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::identity::{Identity, IdentityError};
 use crate::incoming::Incoming;
+use crate::kafka;
 use crate::limits;
 use crate::peer::Peers;
 use crate::shutdown::Stop;
@@ -36,6 +37,16 @@ pub enum ServeError {
     /// The listener's address is not to be had.
     #[error("cannot listen on {address}: {error}; choose another --grpc address, or stop who has it")]
     Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The Kafka listener's address is not to be had.
+    #[error(
+        "cannot listen for Kafka clients on {address}: {error}; choose another --kafka address, or stop who has it"
+    )]
+    ListenForKafka {
         /// The address.
         address: String,
         /// Why not.
@@ -83,6 +94,7 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     let address_file = config.data_dir.join(ADDRESS_FILE);
     // Whoever reads it finds this process's address or none.
     drop(std::fs::remove_file(&address_file));
+    drop(std::fs::remove_file(config.data_dir.join(KAFKA_ADDRESS_FILE)));
 
     let options = EngineOptions {
         disk: RealDisk::new(&config.data_dir)
@@ -115,16 +127,28 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         peers: peers.clone(),
         auto_create_topics: config.auto_create_topics,
         default_replication: config.default_replication,
+        default_partitions: config.default_partitions,
         default_segment_bytes: config.default_segment_bytes,
         reserve_bytes: engine.reserve_bytes(),
         stop: stop.clone(),
     }));
+    let kafka = match &config.kafka {
+        Some(address) => Some(listen_for_kafka(&config, address).await?),
+        None => None,
+    };
     let mut server = tokio::spawn(grpc(listener, &broker, &peers, &engine, clock, &stop));
+    let (kafka_address, mut kafka_server) = match kafka {
+        Some((listener, address)) => {
+            let served = kafka::serve(listener, Arc::clone(&broker), stop.clone());
+            (Some(address), Some(tokio::spawn(served)))
+        }
+        None => (None, None),
+    };
     // Only now: a peer that hears this node dials back at once.
     peers.dial(engine.shards(), clock, &stop, &mut tasks);
     write_address(&address_file, bound)?;
     log_start(&config, &identity, boot, bound, &advertised, engine.reserve_bytes());
-    let addresses = Addresses { grpc: advertised, kafka: None };
+    let addresses = Addresses { grpc: advertised, kafka: kafka_address };
 
     let ended = tokio::select! {
         () = asked.in_order.cancelled() => Ok(()),
@@ -150,6 +174,12 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     if !server.is_finished() && tokio::time::timeout(limits::CLOSE_TIMEOUT, &mut server).await.is_err() {
         server.abort();
     }
+    if let Some(server) = &mut kafka_server
+        && tokio::time::timeout(limits::CLOSE_TIMEOUT, &mut *server).await.is_err()
+    {
+        server.abort();
+    }
+    drop(std::fs::remove_file(config.data_dir.join(KAFKA_ADDRESS_FILE)));
     tasks.shutdown().await;
     drop(broker);
     match tokio::task::spawn_blocking(move || engine.stop()).await {
@@ -161,6 +191,22 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     }
     identity.release();
     ended
+}
+
+/// Binds the Kafka listener; returns it with the address that clients are told.
+async fn listen_for_kafka(config: &Config, address: &str) -> Result<(TcpListener, String), ServeError> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| ServeError::ListenForKafka { address: address.to_owned(), error })?;
+    let bound = listener.local_addr().map_err(|error| io("ask the Kafka listener for its address", error))?;
+    let told = match (&config.advertise_kafka, address.rsplit_once(':')) {
+        (Some(told), _) => told.clone(),
+        (None, Some((host, _))) => format!("{host}:{}", bound.port()),
+        (None, None) => bound.to_string(),
+    };
+    write_address(&config.data_dir.join(KAFKA_ADDRESS_FILE), bound)?;
+    tracing::info!(kafka = %bound, advertised = told, "listening for Kafka clients");
+    Ok((listener, told))
 }
 
 fn grpc(
@@ -311,3 +357,6 @@ const fn io(action: &'static str, error: std::io::Error) -> ServeError {
 
 /// In the data directory, while the listener is open: its address.
 pub const ADDRESS_FILE: &str = "grpc.addr";
+
+/// Beside it: the Kafka listener's address, if there is one.
+pub const KAFKA_ADDRESS_FILE: &str = "kafka.addr";

@@ -341,7 +341,9 @@ async fn a_broker_that_cannot_start_says_why() {
         raftline_broker::server::serve(configured(&args), raftline_broker::shutdown::Stop::default())
     };
     let args = |data_dir: &str, grpc: &str| {
-        ["--dev", "--data-dir", data_dir, "--grpc", grpc].map(str::to_owned).to_vec()
+        ["--dev", "--data-dir", data_dir, "--grpc", grpc, "--kafka", "127.0.0.1:0"]
+            .map(str::to_owned)
+            .to_vec()
     };
     let error = serve(args(data_dir, "127.0.0.1:0")).await.unwrap_err();
     assert!(error.to_string().contains("is in use by process"), "{error}");

@@ -174,6 +174,19 @@ impl Partition {
         }
     }
 
+    /// Answers one with what there is, if it waits.
+    pub fn hurry_fetch<P>(
+        &mut self,
+        request: RequestId,
+        standing: &Standing<'_>,
+        tail: &Tail,
+        effects: &mut Vec<Effect<P>>,
+    ) {
+        if let Some(want) = self.fetches.take(request) {
+            self.fetch(want, Patience::Answer, standing, tail, effects);
+        }
+    }
+
     /// Answers all with what there is.
     pub fn answer_fetches<P>(&mut self, standing: &Standing<'_>, tail: &Tail, effects: &mut Vec<Effect<P>>) {
         while let Some(want) = self.fetches.take_any() {

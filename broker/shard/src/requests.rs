@@ -9,7 +9,7 @@ use crate::partition::Partition;
 use crate::produce::{Admission, Receipt, Waiting, refuse};
 use crate::tail::{Tail, TailBody, TailEntry};
 use crate::types::{
-    CoordinatorCommand, CoordinatorError, Durability, Effect, FetchError, OffsetQuery, ProduceError, Reply,
+    CoordinatorCommand, CoordinatorError, Durability, Effect, FetchError, FindBy, OffsetQuery, ProduceError, Reply,
     RequestId,
 };
 use alloc::vec;
@@ -116,6 +116,13 @@ impl Group {
         }
     }
 
+    /// A client waits no longer: its fetch is answered with what there is. It may have been answered already.
+    pub fn hurry<P>(&mut self, request: RequestId, turn: &mut Turn<'_, P>) {
+        if let Ok((partition, tail, standing)) = self.served() {
+            partition.hurry_fetch(request, &standing, tail, turn.effects);
+        }
+    }
+
     /// A client wants to know an offset.
     pub fn list_offset<P>(&mut self, request: RequestId, query: OffsetQuery, turn: &mut Turn<'_, P>) {
         let group = self.id;
@@ -127,7 +134,12 @@ impl Group {
                 OffsetQuery::Earliest => reply(Ok(tail.start().offset)),
                 OffsetQuery::Latest => reply(Ok(tail.high_watermark())),
                 OffsetQuery::AtOrAfter(timestamp) => {
-                    Effect::FindOffset { request, group, timestamp, up_to: tail.high_watermark() }
+                    let by = FindBy::AtOrAfter(timestamp);
+                    Effect::FindOffset { request, group, by, up_to: tail.high_watermark() }
+                }
+                OffsetQuery::MaxTimestamp => {
+                    let by = FindBy::MaxTimestamp;
+                    Effect::FindOffset { request, group, by, up_to: tail.high_watermark() }
                 }
             },
         };

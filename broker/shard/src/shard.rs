@@ -186,6 +186,10 @@ impl Shard {
                     group.append_failed(last, next_offset, turn)
                 });
             }
+            Event::Hurry { group, request } => {
+                // A group that is not here has no fetch that waits.
+                let _ = self.touch(now, group, effects, |group, turn| group.hurry(request, turn));
+            }
             Event::ReadShort { request, group, from, up_to, bytes_min, bytes_max, deadline, bytes } => {
                 let want = Want { request, group, from, bytes_min, bytes_max, deadline };
                 if !self

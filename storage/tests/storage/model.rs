@@ -1,7 +1,8 @@
 //! Random operations on a log beside a plain list that says what it should hold.
 
 use crate::common::{Chance, Entry, Writer, chance, contents, fresh, id, open, sync};
-use raftline_proto::entry::{EntryKind, HEADER_BYTES};
+use bytes::Bytes;
+use raftline_proto::entry::{EntryHeader, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, Index, Offset, Position};
 use raftline_proto::time::Timestamp;
 use raftline_storage::{Log, SimDisk};
@@ -195,5 +196,20 @@ fn check_time(chance: &mut Chance, log: &Log<SimDisk>, model: &Model) {
         is_batch && i64::from_be_bytes(payload[35..43].try_into().unwrap()) >= time
     });
     let expected = expected.filter(|(header, _)| header.next_offset() <= Offset(up_to));
-    assert_eq!(found, expected.map(|(header, _)| header.base_offset), "time {time} up to {up_to}");
+    let offset = found.map(|(offset, _)| offset);
+    assert_eq!(offset, expected.map(|(header, _)| header.base_offset), "time {time} up to {up_to}");
+    check_newest(log, model, up_to);
+}
+
+fn check_newest(log: &Log<SimDisk>, model: &Model, up_to: u64) {
+    let below = model.entries.iter().filter(|(header, _)| header.next_offset() <= Offset(up_to));
+    let time = |(header, payload): &(EntryHeader, Bytes)| {
+        let is_batch = header.kind == EntryKind::Data && payload.len() >= HEADER_BYTES + 13;
+        is_batch.then(|| (i64::from_be_bytes(payload[35..43].try_into().unwrap()), header.base_offset))
+    };
+    let times: Vec<_> = below.filter_map(time).collect();
+    let newest = times.iter().map(|(time, _)| *time).max();
+    let first = times.iter().find(|(time, _)| Some(*time) == newest).map(|(_, offset)| *offset);
+    let found = log.newest(Offset(up_to)).unwrap().map(|(offset, _)| offset);
+    assert_eq!(found, first, "newest up to {up_to}");
 }

@@ -20,7 +20,8 @@ fn offsets_by_time_are_exact_to_the_record() {
         }
         log.write().unwrap();
         let end = log.next_offset();
-        let at = |time| log.offset_at(Timestamp(time), end).unwrap();
+        let found = |time| log.offset_at(Timestamp(time), end).unwrap();
+        let at = |time| found(time).map(|(offset, _)| offset);
         assert_eq!(at(0), Some(Offset(0)));
         assert_eq!(at(101), Some(Offset(1)));
         assert_eq!(at(110), Some(Offset(1)));
@@ -28,7 +29,11 @@ fn offsets_by_time_are_exact_to_the_record() {
         assert_eq!(at(201), Some(Offset(6)));
         assert_eq!(at(395), Some(Offset(44)));
         assert_eq!(at(496), None);
+        assert_eq!(found(111), Some((Offset(5), Timestamp(200))), "the time is that of the record");
         assert_eq!(log.offset_at(Timestamp(395), Offset(44)).unwrap(), None, "not committed yet");
+        assert_eq!(log.newest(end).unwrap(), Some((Offset(64), Timestamp(495))));
+        assert_eq!(log.newest(Offset(5)).unwrap(), Some((Offset(1), Timestamp(110))), "times may jump back");
+        assert_eq!(log.newest(Offset(2)).unwrap(), None, "no batch ends there");
     }
 }
 

@@ -29,7 +29,7 @@ fn write_read_reopen<D: Disk>(disk: D, dir: &Path) {
     let read = log.read_batches(Offset(0), log.next_offset(), u64::MAX).unwrap();
     let batches: Vec<_> = expected[1..].iter().map(|(_, payload)| payload.clone()).collect();
     assert_eq!(read.batches, batches);
-    assert_eq!(log.offset_at(Timestamp(20), log.next_offset()).unwrap(), Some(Offset(0)));
+    assert_eq!(log.offset_at(Timestamp(20), log.next_offset()).unwrap(), Some((Offset(0), Timestamp(20))));
 
     let floor = log.durable_position();
     drop(log);

@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 /// A request that the coordinator decides.
-pub(super) trait Decided: Clone + Send + Sized + 'static {
+pub(crate) trait Decided: Clone + Send + Sized + 'static {
     /// Its answer.
     type Reply: Send;
     /// As the shard takes it.
@@ -39,7 +39,7 @@ pub(super) trait Decided: Clone + Send + Sized + 'static {
 }
 
 /// Has the request decided, here or where the coordinator's leader is.
-pub(super) async fn decide<R: Decided>(broker: &Broker, request: Request<R>) -> R::Reply {
+pub(crate) async fn decide<R: Decided>(broker: &Broker, request: Request<R>) -> R::Reply {
     let passed_on = request.metadata().contains_key(PASSED_ON);
     let request = request.into_inner();
     let deadline = broker.clock.after(limits::FORWARD_TIMEOUT);

@@ -148,7 +148,9 @@ async fn offset(
     match broker.shards.ask(event).await.map_err(|_| errors::busy())? {
         OutReply::Shard(Reply::Offset(Ok(offset))) => Ok(offset),
         // Every record is older: what comes next will be the first that is not.
-        OutReply::FoundOffset { offset, high_watermark } => Ok(offset.unwrap_or(high_watermark)),
+        OutReply::FoundOffset { found, high_watermark } => {
+            Ok(found.map_or(high_watermark, |(offset, _)| offset))
+        }
         OutReply::Shard(Reply::Offset(Err(found)) | Reply::Fetched(Err(found))) => {
             Err(errors::fetch(place, &found))
         }

@@ -82,21 +82,26 @@ async fn find_or_create(broker: &Broker, name: &str) -> Result<TopicInfo, Error>
     if let Ok(topic) = broker.topic(name) {
         return Ok(topic_info(broker, &topic));
     }
-    let create = CreateTopicRequest { name: name.to_owned(), ..CreateTopicRequest::default() };
-    let reply = admin::decide(broker, Request::new(create)).await;
-    match reply.error {
-        // Somebody else made it meanwhile: just as good.
-        Some(error) if error.code() == ErrorCode::TopicExists => {}
-        Some(error) => return Err(error),
-        None => {}
-    }
+    auto_create(broker, name).await?;
     wait_for_topic(broker, name).await;
     broker.topic(name).map(|topic| topic_info(broker, &topic))
 }
 
+/// Makes a topic with the defaults, as a client named it.
+pub(crate) async fn auto_create(broker: &Broker, name: &str) -> Result<(), Error> {
+    let create = CreateTopicRequest { name: name.to_owned(), ..CreateTopicRequest::default() };
+    let reply = admin::decide(broker, Request::new(create)).await;
+    match reply.error {
+        // Somebody else made it meanwhile: just as good.
+        Some(error) if error.code() == ErrorCode::TopicExists => Ok(()),
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
 /// The coordinator has committed it; this broker's image follows. Whoever asked here should find it here, and with a
 /// leader, so that the first produce does not begin with a refusal.
-pub(super) async fn wait_for_topic(broker: &Broker, name: &str) {
+pub(crate) async fn wait_for_topic(broker: &Broker, name: &str) {
     let mut changes = broker.view.changes();
     let ready = async {
         loop {

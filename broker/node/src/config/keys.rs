@@ -102,6 +102,19 @@ pub const KEYS: &[Key] = &[
     ),
     unset("advertise-grpc", "HOST:PORT", "Where clients reach that listener [default: its own address]"),
     Key {
+        dev_default: Some("127.0.0.1:9092"),
+        ..unset(
+            "kafka",
+            "HOST:PORT",
+            "Where to listen for Kafka clients; port 0 takes a free one [default: nowhere]",
+        )
+    },
+    unset(
+        "advertise-kafka",
+        "HOST:PORT",
+        "Where Kafka clients reach that listener [default: its own address]",
+    ),
+    Key {
         name: "peer",
         value: "ID=HOST:PORT",
         default: None,

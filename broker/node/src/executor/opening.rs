@@ -9,7 +9,7 @@ use raftline_raft::types::LogStart;
 use raftline_shard::types::{Event, LogConfig, OpenedGroup};
 use raftline_storage::{Disk, Log, LogOptions, OpenError};
 
-use super::{Executor, Group, Outside, log_options};
+use super::{Executor, Group, Outside, SyncState, log_options};
 use crate::limits;
 use crate::payload::Payload;
 
@@ -145,32 +145,39 @@ impl<D: Disk> Executor<D> {
                 }
             }
         }
-        self.empty_trash();
+        if let Err(error) = self.empty_trash() {
+            self.sync = SyncState::Failed;
+            outside.sync_failed(&error);
+        }
     }
 
     /// Removes the directories that were put away, after making sure that no crash can bring them back half empty.
-    fn empty_trash(&mut self) {
+    ///
+    /// A failed sync of their parent stops the process like any other: the kernel may report it once only, and the
+    /// next sync of the same directory, which makes a new group's name durable, would succeed without having done so.
+    fn empty_trash(&mut self) -> io::Result<()> {
         if self.trash.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.disk.sync_dir(&self.groups_dir) {
-            // They stay where they are: the next start removes them.
-            tracing::warn!(dir = %self.groups_dir.display(), %error, "directory could not be synced");
-            self.trash.clear();
-        }
+        self.disk.sync_dir(&self.groups_dir)?;
         for dir in std::mem::take(&mut self.trash) {
             if let Err(error) = self.disk.remove_dir_all(&dir) {
+                // They stay where they are: the next start removes them.
                 tracing::warn!(dir = %dir.display(), %error, "deleted group's files could not be removed");
             }
         }
+        Ok(())
     }
 
-    /// Finds what a crash left of earlier deletions.
-    pub(super) fn find_trash(&mut self) {
+    /// Removes what a crash left of earlier deletions.
+    ///
+    /// # Errors
+    /// A failed sync: nothing may be opened on this disk.
+    pub(super) fn find_trash(&mut self) -> io::Result<()> {
         let names = self.disk.list(&self.groups_dir).unwrap_or_default();
         let trash = names.iter().filter(|name| name.ends_with(TRASH_SUFFIX));
         self.trash.extend(trash.map(|name| self.groups_dir.join(name)));
-        self.empty_trash();
+        self.empty_trash()
     }
 
     /// The groups that have a directory, of all shards: what the shards are to be told before their start.

@@ -2,9 +2,9 @@
 
 use raftline_proto::batch::BatchHeader;
 use raftline_proto::ids::{GroupId, Index, NodeId, Offset};
-use raftline_proto::time::{Monotonic, Timestamp};
-use raftline_raft::types::{Message, ReplicateOutcome};
-use raftline_shard::types::{Event, FetchError, Reply, RequestId};
+use raftline_proto::time::Monotonic;
+use raftline_raft::types::{AppendResult, Message, ReplicateOutcome};
+use raftline_shard::types::{Event, FetchError, FindBy, Reply, RequestId};
 use raftline_storage::{BatchesRead, Disk, ReadError};
 
 use super::{Executor, Group, Outside};
@@ -76,6 +76,27 @@ impl<D: Disk> Executor<D> {
         });
     }
 
+    /// Sends a message without entries. One that vouches for entries leaves only once they are in the log: a follower
+    /// says "held in memory" in the turn in which they came, and a produce may be acknowledged for that.
+    pub(super) fn say(
+        &mut self,
+        group: GroupId,
+        to: NodeId,
+        message: Message,
+        outside: &mut impl Outside<D>,
+    ) {
+        if let Message::AppendReply { result: AppendResult::Matched { .. }, .. } = message {
+            self.write(group);
+            if self.groups.get(&group).is_none_or(|open| open.refused) {
+                // What it vouches for is not there. The leader asks again; by then the shard knows.
+                return;
+            }
+        }
+        let body = PeerBody::Raft { message, entries: Vec::new() };
+        // Refused is as good as lost on the way, which raft copes with.
+        let _ = outside.send(to, PeerMessage { group, body });
+    }
+
     /// Answers a fetch, or says that there is too little yet.
     pub(super) fn read(
         &mut self,
@@ -110,18 +131,21 @@ impl<D: Disk> Executor<D> {
         &mut self,
         request: RequestId,
         group: GroupId,
-        query: (Timestamp, Offset),
+        query: (FindBy, Offset),
         outside: &mut impl Outside<D>,
     ) {
         self.write(group);
-        let (timestamp, up_to) = query;
+        let (by, up_to) = query;
         let found = self.touched(group).and_then(|open| {
             // Looks from wherever the log starts now: retention cannot take away what it asks for.
-            let found = open.log.offset_at(timestamp, up_to);
+            let found = match by {
+                FindBy::AtOrAfter(timestamp) => open.log.offset_at(timestamp, up_to),
+                FindBy::MaxTimestamp => open.log.newest(up_to),
+            };
             found.map_err(|error| FetchError::Storage(error.to_string()))
         });
         let reply = match found {
-            Ok(offset) => OutReply::FoundOffset { offset, high_watermark: up_to },
+            Ok(found) => OutReply::FoundOffset { found, high_watermark: up_to },
             Err(why) => OutReply::Shard(Reply::Offset(Err(why))),
         };
         outside.reply(request, reply);

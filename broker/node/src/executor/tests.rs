@@ -5,8 +5,8 @@ use raftline_proto::batch::{self, Builder, Codec};
 use raftline_proto::entry::{EntryBody, EntryHeader, EntryInfo, decode_run};
 use raftline_proto::ids::{EntryId, HardState, NodeId, Offset, Term};
 use raftline_proto::time::Timestamp;
-use raftline_raft::types::{AckWanted, LogStart, Message, ReplicateOutcome};
-use raftline_shard::types::{FetchError, Reply, RequestId};
+use raftline_raft::types::{AckWanted, AppendResult, LogStart, Message, ReplicateOutcome};
+use raftline_shard::types::{FetchError, FindBy, Reply, RequestId};
 use raftline_storage::SimDisk;
 use std::time::Duration;
 
@@ -142,6 +142,44 @@ fn a_follower_keeps_the_leaders_bytes() {
 }
 
 #[test]
+fn a_follower_vouches_for_nothing_that_its_disk_refused() {
+    let mut leader = Machine::new();
+    leader.open(GROUP);
+    leader.append(2, &[100, 100]);
+    leader.turn();
+    let (_, _, bytes) = leader.replicate(1, 3, u64::MAX, 2);
+    let run = decode_run(&bytes).unwrap();
+    let matched = |received: u64| Effect::Send {
+        group: GROUP,
+        to: PEER,
+        message: Message::AppendReply {
+            term: Term(2),
+            result: AppendResult::Matched { durable: Index(0), received: Index(received), commit: Index(0) },
+        },
+    };
+    let mut follower = Machine::new();
+    follower.open(GROUP);
+    follower.disk.set_capacity(Some(follower.disk.used_bytes()));
+    follower.accept(&run, 0, &bytes);
+    follower.effects.push(matched(2));
+    let vote = Message::VoteReply { term: Term(2), granted: true };
+    follower.effects.push(Effect::Send { group: GROUP, to: PEER, message: vote.clone() });
+    let answers = follower.turn();
+    assert!(matches!(answers[..], [Event::AppendFailed { last: EntryId::ZERO, .. }]), "{answers:?}");
+    let sent: Vec<_> = std::mem::take(&mut follower.world.sent);
+    assert!(
+        matches!(&sent[..], [PeerMessage { body: PeerBody::Raft { message, .. }, .. }] if *message == vote),
+        "votes do not depend on the log: {sent:?}"
+    );
+    // With room it says so in the very turn, without waiting for the sync.
+    follower.disk.set_capacity(None);
+    follower.accept(&run, 0, &bytes);
+    follower.effects.push(matched(2));
+    assert!(follower.turn().is_empty());
+    assert_eq!((follower.world.sent.len(), follower.executor.log(GROUP).unwrap().last()), (1, id(2, 2)));
+}
+
+#[test]
 fn a_late_sync_vouches_for_nothing_that_was_replaced() {
     let mut machine = Machine::new();
     machine.open(GROUP);
@@ -242,6 +280,27 @@ fn hard_states_are_told_durable_after_the_sync_and_survive() {
     let mut after = machine.after_power_cut(3);
     let (_, recovered) = after.open(GROUP);
     assert_eq!(recovered.hard_state, hard_state);
+}
+
+#[test]
+fn a_vote_is_vouched_for_although_nothing_else_is_written() {
+    let mut machine = Machine::new();
+    machine.open(GROUP);
+    let hard_state = HardState { term: Term(4), voted_for: Some(NodeId(2)) };
+    machine.effects.push(Effect::SaveHardState { group: GROUP, hard_state });
+    machine.turn();
+    machine.finish_sync();
+    assert!(machine.turn().is_empty());
+    machine.wait_for_deadline();
+    machine.turn();
+    assert!(machine.finish_sync().is_empty(), "a record that tells nobody anything");
+    machine.turn();
+    assert!(machine.world.rounds.is_empty(), "and no more than one");
+    // Slot 0 is the header, 1 the vote: damage to it is no torn tail, which would be cut and forgotten.
+    let path = Path::new("/data/shard-0/state");
+    machine.disk.damage(path, 64, &[0; 64]).unwrap();
+    let opened = StateFile::open(machine.disk.crash(1), Path::new("/data/shard-0"), 0);
+    assert!(matches!(opened, Err(StateError::Damaged { at: 64, .. })), "{:?}", opened.err());
 }
 
 #[test]
@@ -387,7 +446,7 @@ fn a_group_that_is_not_open_is_answered_in_words() {
     machine.effects.push(Effect::FindOffset {
         request: RequestId(1),
         group: GROUP,
-        timestamp: Timestamp(0),
+        by: FindBy::AtOrAfter(Timestamp(0)),
         up_to: Offset(9),
     });
     machine.turn();
@@ -417,6 +476,26 @@ fn a_deleted_group_is_gone_even_after_a_power_cut() {
     // Deleting what is not there is no failure: a crash may come between the removal and the commit's replay.
     machine.effects.push(Effect::Delete { group: GROUP });
     assert!(machine.turn().is_empty());
+}
+
+#[test]
+fn a_failed_sync_of_the_groups_directory_ends_everything() {
+    let mut machine = Machine::new();
+    machine.open(GROUP);
+    machine.append(1, &[1]);
+    machine.turn();
+    machine.finish_sync();
+    // As it fails where the directory itself is gone.
+    machine.disk.remove_dir_all(Path::new("/data/groups")).unwrap();
+    machine.executor.trash.push("/data/groups/9.deleted".into());
+    machine.append(1, &[1]);
+    machine.turn();
+    assert_eq!(machine.world.syncs_failed, 1);
+    assert!(machine.world.rounds.is_empty());
+    machine.effects.push(Effect::SendAlive { to: PEER });
+    assert!(machine.turn().is_empty());
+    assert!(machine.world.sent.is_empty(), "nothing is performed any more");
+    machine.executor.shutdown(&mut machine.world).unwrap();
 }
 
 #[test]
@@ -495,13 +574,13 @@ fn a_fetch_that_retention_overtakes_is_out_of_range_and_told_the_start() {
     let (asked, high_watermark) = (Offset(0), Offset(600));
     assert_eq!(error, FetchError::OffsetOutOfRange { asked, start_offset: start.offset, high_watermark });
     // A query by time looks at what is left.
-    let timestamp = Timestamp(0);
+    let by = FindBy::AtOrAfter(Timestamp(0));
     let request = RequestId(2);
-    machine.effects.push(Effect::FindOffset { request, group: GROUP, timestamp, up_to: high_watermark });
+    machine.effects.push(Effect::FindOffset { request, group: GROUP, by, up_to: high_watermark });
     machine.turn();
     let (_, reply) = machine.world.replies.pop().unwrap();
     assert!(
-        matches!(reply, OutReply::FoundOffset { offset: Some(offset), .. } if offset == start.offset),
+        matches!(reply, OutReply::FoundOffset { found: Some((offset, _)), .. } if offset == start.offset),
         "{reply:?}"
     );
 }

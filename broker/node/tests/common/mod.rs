@@ -44,7 +44,8 @@ pub fn configured(args: &[&str]) -> Config {
 /// A lone node on a free port.
 pub async fn lone(directory: &Path, more: &[&str]) -> Running {
     let data_dir = directory.to_str().unwrap();
-    let args = [&["--dev", "--data-dir", data_dir, "--grpc", "127.0.0.1:0"], more].concat();
+    let args = [&["--dev", "--data-dir", data_dir, "--grpc", "127.0.0.1:0", "--kafka", "127.0.0.1:0"], more]
+        .concat();
     Running::start(configured(&args)).await
 }
 

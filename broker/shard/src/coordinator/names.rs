@@ -2,8 +2,11 @@
 
 use raftline_proto::limits::TOPIC_NAME_BYTES_MAX;
 
-/// Says what is wrong with a topic name.
-pub(crate) fn check_topic_name(name: &str) -> Result<(), &'static str> {
+/// Checks a topic name.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check_topic_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("a topic name has at least one character");
     }

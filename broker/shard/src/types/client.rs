@@ -37,6 +37,17 @@ pub enum OffsetQuery {
     Latest,
     /// The first offset whose timestamp is this or later.
     AtOrAfter(Timestamp),
+    /// The first offset with the greatest timestamp there is.
+    MaxTimestamp,
+}
+
+/// Which record is looked for by its timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FindBy {
+    /// The first one of this time or later.
+    AtOrAfter(Timestamp),
+    /// The first one of the latest time.
+    MaxTimestamp,
 }
 
 /// Answers to requests.

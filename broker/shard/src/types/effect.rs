@@ -2,7 +2,7 @@
 
 #[cfg(doc)]
 use super::Event;
-use super::{LivenessChange, LogConfig, Reply, RequestId, ShardAlarm};
+use super::{FindBy, LivenessChange, LogConfig, Reply, RequestId, ShardAlarm};
 use crate::image::MetadataImage;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -96,7 +96,9 @@ pub enum Effect<P> {
         /// The append that carries them.
         message: Message,
     },
-    /// Send a message to a peer's replica of the group. Votes and their like go ahead of bulk.
+    /// Send a message to a peer's replica of the group. Votes and their like go ahead of bulk. An
+    /// [`AppendReply`](Message::AppendReply) that says "matched" vouches for the entries of every earlier effect: they
+    /// are in the log, if not on stable storage, before it leaves; if the disk refused them, it does not leave.
     Send {
         /// The group.
         group: GroupId,
@@ -147,14 +149,14 @@ pub enum Effect<P> {
         /// For the reply.
         start_offset: Offset,
     },
-    /// Answer an offset query by timestamp from the log's time index, looking below `up_to` only.
+    /// Answer a query for a record by its timestamp from the log's time index, looking below `up_to` only.
     FindOffset {
         /// The request to answer.
         request: RequestId,
         /// The group.
         group: GroupId,
-        /// The first offset with this timestamp or a later one.
-        timestamp: Timestamp,
+        /// Which record.
+        by: FindBy,
         /// The high watermark.
         up_to: Offset,
     },

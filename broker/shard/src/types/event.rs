@@ -185,6 +185,13 @@ pub enum Event<P> {
         /// The offset after its last record.
         next_offset: Offset,
     },
+    /// A client waits no longer for its fetch: it is answered with what there is, if it was not answered yet.
+    Hurry {
+        /// The group.
+        group: GroupId,
+        /// The fetch.
+        request: RequestId,
+    },
     /// Answer to [`Effect::Read`] where less than `bytes_min` was there and the read was not forced. The order comes
     /// back with it, so that the shard need not remember reads that the executor answers itself.
     ReadShort {

@@ -10,7 +10,7 @@ mod event;
 mod storage;
 
 pub use client::{
-    Durability, EmptyFetch, FetchError, FollowerDescription, GroupDescription, OffsetQuery, ProduceError,
+    Durability, EmptyFetch, FetchError, FindBy, FollowerDescription, GroupDescription, OffsetQuery, ProduceError,
     Produced, Reply, RequestId,
 };
 pub use coordinator::{CoordinatorCommand, CoordinatorError, CoordinatorReply};

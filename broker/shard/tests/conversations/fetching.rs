@@ -127,6 +127,7 @@ fn offsets_are_listed() {
     assert_eq!(list(&mut world, leader, group, OffsetQuery::Latest), shard(3));
     let early = OffsetQuery::AtOrAfter(Timestamp(0));
     assert_eq!(list(&mut world, leader, group, early), Answer::Offset(Some(Offset(0))));
+    assert_eq!(list(&mut world, leader, group, OffsetQuery::MaxTimestamp), Answer::Offset(Some(Offset(2))));
     let late = OffsetQuery::AtOrAfter(Timestamp(i64::MAX));
     assert_eq!(list(&mut world, leader, group, late), Answer::Offset(None));
 }

@@ -4,8 +4,8 @@ use crate::log::{Disk, GroupFiles, Payload, Stored, Text};
 use crate::world::{PeerMessage, SHARDS};
 use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, NodeId, Offset};
 use raftline_proto::time::{Monotonic, Now};
-use raftline_raft::types::{LogStart, Message, ReplicateOutcome, Role};
-use raftline_shard::types::{Effect, Event, OpenedGroup, Reply, RequestId, ShardAlarm};
+use raftline_raft::types::{AppendResult, LogStart, Message, ReplicateOutcome, Role};
+use raftline_shard::types::{Effect, Event, FindBy, OpenedGroup, Reply, RequestId, ShardAlarm};
 use raftline_shard::{Shard, ShardConfig};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -106,6 +106,7 @@ impl Node {
             | Event::Replicated { group, .. }
             | Event::AppendFailed { group, .. }
             | Event::ReadShort { group, .. }
+            | Event::Hurry { group, .. }
             | Event::Trimmed { group, .. }
             | Event::Transfer { group: Some(group), .. } => shard_of(*group),
             Event::Image(_) | Event::Drain | Event::DiskSpace(_) | Event::Liveness { .. } => {
@@ -254,6 +255,12 @@ impl Node {
             Effect::Replicate { group, to, from, up_to, bytes_max, message } => {
                 self.replicate(group, to, (from.get(), up_to.get()), bytes_max, message, out);
             }
+            // It would vouch for what the disk refused.
+            Effect::Send {
+                group,
+                message: Message::AppendReply { result: AppendResult::Matched { .. }, .. },
+                ..
+            } if failed.contains(&group) => {}
             Effect::Send { group, to, message } => {
                 let message = PeerMessage::Raft { group, message, entries: Vec::new() };
                 out.messages.push((to, message));
@@ -302,12 +309,17 @@ impl Node {
                     out.answers.push((request, Answer::Records { texts, high_watermark: up_to }));
                 }
             }
-            Effect::FindOffset { request, group, timestamp, up_to } => {
-                let find = |stored: &&Stored| match &stored.info.body {
-                    raftline_proto::entry::EntryBody::Data(batch) => batch.max_timestamp >= timestamp,
-                    _ => false,
+            Effect::FindOffset { request, group, by, up_to } => {
+                let time = |stored: &Stored| match &stored.info.body {
+                    raftline_proto::entry::EntryBody::Data(batch) => Some(batch.max_timestamp),
+                    _ => None,
                 };
                 let entries = &self.disk.live[&group].log.entries;
+                let timestamp = match by {
+                    FindBy::AtOrAfter(timestamp) => Some(timestamp),
+                    FindBy::MaxTimestamp => entries.iter().filter_map(time).max(),
+                };
+                let find = |stored: &&Stored| time(stored).is_some_and(|time| Some(time) >= timestamp);
                 let offset = entries.iter().find(find).map(|stored| stored.info.header.base_offset);
                 out.answers.push((request, Answer::Offset(offset.filter(|offset| *offset < up_to))));
             }

@@ -1,0 +1,61 @@
+//! The Kafka listener: the same partitions as the native API, for clients that speak Kafka's protocol.
+//!
+//! In reading order: this file (the listener), `connection` (frames in, answers out, in order), `dispatch` (what is
+//! served, and by whom), `errors`, `metadata`, `produce`, `fetch`, `offsets`, `topics`, `configs`.
+//!
+//! Bytes are validated once, at the door, and never re-encoded: a batch goes from the frame to the log, and from the
+//! log's map to the socket.
+
+mod configs;
+mod connection;
+mod dispatch;
+mod errors;
+mod fetch;
+mod metadata;
+mod offsets;
+mod produce;
+mod topics;
+
+use crate::api::Broker;
+use crate::incoming::{Connection, Incoming};
+use crate::limits;
+use raftline_kafka::kafka_protocol::protocol::StrBytes;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+/// What all Kafka connections of this broker share.
+pub(crate) struct Door {
+    broker: Arc<Broker>,
+    /// KiB of large requests that are being received or served, all connections together.
+    frames: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+/// Serves Kafka clients until the process stops; then connections end once their answers are out.
+pub(crate) async fn serve(listener: TcpListener, broker: Arc<Broker>, stop: CancellationToken) {
+    let frames = Arc::new(Semaphore::new(limits::KAFKA_FRAME_KIBIBYTES_MAX));
+    let door = Arc::new(Door { broker, frames, stop: stop.clone() });
+    let mut incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);
+    let mut connections = JoinSet::new();
+    loop {
+        let connection: Connection = tokio::select! {
+            next = incoming.next() => match next {
+                Some(Ok(connection)) => connection,
+                Some(Err(_)) | None => break,
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            () = stop.cancelled() => break,
+        };
+        connections.spawn(connection::serve(Arc::clone(&door), connection));
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+/// A text of ours, for an answer.
+fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}

@@ -1,0 +1,243 @@
+//! Configs of topics and brokers: described, and changed for topics.
+
+use super::{Door, dispatch::OK, errors, metadata, text};
+use crate::api::decide;
+use raftline_kafka::error::ErrorCode;
+use raftline_kafka::kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use raftline_kafka::kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use raftline_kafka::kafka_protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, alter_configs_response,
+    incremental_alter_configs_response,
+};
+use raftline_kafka::kafka_protocol::protocol::StrBytes;
+use raftline_proto::api::AlterTopicRequest;
+use raftline_shard::coordinator::configs::{CONFIG_KEYS, ConfigKey, check_config, effective};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Answers DescribeConfigs.
+pub(super) fn describe(door: &Door, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
+    let results = request.resources.into_iter().map(|resource| {
+        let result = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match described(door, &resource, synonyms, documentation) {
+            Ok(configs) => result.with_error_code(OK).with_configs(configs),
+            Err((error, why)) => result.with_error_code(error.code()).with_error_message(Some(text(why))),
+        }
+    });
+    DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+type Refused = (ErrorCode, String);
+
+fn described(
+    door: &Door,
+    resource: &DescribeConfigsResource,
+    synonyms: bool,
+    documentation: bool,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refused> {
+    let asked = |name: &str| {
+        resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|key| &**key == name))
+    };
+    match resource.resource_type {
+        TOPIC => {
+            let topic = metadata::topic(door, &resource.resource_name).ok_or_else(no_topic)?;
+            let keys = CONFIG_KEYS.iter().filter(|key| asked(key.name));
+            Ok(keys.map(|key| describe_key(key, &topic.configs, synonyms, documentation)).collect())
+        }
+        BROKER => {
+            let own = metadata::node_id(door.broker.identity.node());
+            if !resource.resource_name.is_empty() && *resource.resource_name != own.to_string() {
+                let why = format!("ask broker {} itself: this is {own}", &*resource.resource_name);
+                return Err((ErrorCode::InvalidRequest, why));
+            }
+            // A broker is configured by its own flags and file; these are the ones that Kafka's tools look for.
+            let broker = &door.broker;
+            let values = [
+                ("auto.create.topics.enable", broker.auto_create_topics.to_string(), BOOLEAN),
+                ("default.replication.factor", broker.default_replication.to_string(), INT),
+                ("num.partitions", broker.default_partitions.to_string(), INT),
+            ];
+            let values = values.into_iter().filter(|(name, ..)| asked(name));
+            Ok(values.map(|(name, value, kind)| read_only(name, value, kind)).collect())
+        }
+        other => Err((ErrorCode::InvalidRequest, format!("resources of type {other} have no configs here"))),
+    }
+}
+
+fn no_topic() -> Refused {
+    (ErrorCode::UnknownTopicOrPartition, "there is no such topic".into())
+}
+
+fn describe_key(
+    key: &ConfigKey,
+    configs: &BTreeMap<String, String>,
+    synonyms: bool,
+    documentation: bool,
+) -> DescribeConfigsResourceResult {
+    let mut result = DescribeConfigsResourceResult::default()
+        .with_name(text(key.name))
+        .with_value(Some(text(effective(key, configs))))
+        .with_config_source(source(key, configs))
+        .with_config_type(LONG);
+    if documentation {
+        result.documentation = Some(text(key.documentation));
+    }
+    if synonyms {
+        // The values that it could have, the one in force first.
+        let synonym = |value: String, source| {
+            DescribeConfigsSynonym::default()
+                .with_name(text(key.name))
+                .with_value(Some(text(value)))
+                .with_source(source)
+        };
+        let own = configs.get(key.name).map(|value| synonym(value.clone(), FROM_TOPIC));
+        result.synonyms = own.into_iter().chain([synonym(key.default.to_string(), FROM_DEFAULT)]).collect();
+    }
+    result
+}
+
+fn read_only(name: &str, value: String, kind: i8) -> DescribeConfigsResourceResult {
+    DescribeConfigsResourceResult::default()
+        .with_name(text(name))
+        .with_value(Some(text(value)))
+        .with_read_only(true)
+        .with_config_source(FROM_BROKER)
+        .with_config_type(kind)
+}
+
+/// Who set a topic's config.
+pub(super) fn source(key: &ConfigKey, configs: &BTreeMap<String, String>) -> i8 {
+    if configs.contains_key(key.name) { FROM_TOPIC } else { FROM_DEFAULT }
+}
+
+/// Answers AlterConfigs: what is not named goes back to its default.
+pub(super) async fn alter(door: &Door, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let mut changes = BTreeMap::new();
+        if let Some(topic) = metadata::topic(door, &resource.resource_name) {
+            changes.extend(topic.configs.keys().map(|name| (name.clone(), None)));
+        }
+        for config in resource.configs {
+            changes.insert(config.name.to_string(), config.value.map(|value| value.to_string()));
+        }
+        let changes = Ok(changes);
+        let done =
+            change(door, resource.resource_type, &resource.resource_name, changes, request.validate_only);
+        let (error, why) = outcome(done.await);
+        responses.push(
+            alter_configs_response::AlterConfigsResourceResponse::default()
+                .with_error_code(error)
+                .with_error_message(why)
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name),
+        );
+    }
+    AlterConfigsResponse::default().with_responses(responses)
+}
+
+/// Answers IncrementalAlterConfigs: what is not named stays.
+pub(super) async fn alter_some(
+    door: &Door,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let mut changes = Ok(BTreeMap::new());
+        let mut named = BTreeSet::new();
+        for config in resource.configs {
+            let name = config.name.to_string();
+            let change = match (config.config_operation, config.value) {
+                _ if !named.insert(name.clone()) => {
+                    Err((ErrorCode::InvalidRequest, format!("config `{name}` is changed twice")))
+                }
+                (SET, Some(value)) => Ok(Some(value.to_string())),
+                (SET, None) => Err((ErrorCode::InvalidRequest, format!("config `{name}` is set to null"))),
+                (DELETE, _) => Ok(None),
+                (operation, _) => Err((
+                    ErrorCode::InvalidConfig,
+                    format!("operation {operation} on config `{name}`: no config here is a list"),
+                )),
+            };
+            match (&mut changes, change) {
+                (Ok(changes), Ok(change)) => drop(changes.insert(name, change)),
+                (Ok(_), Err(refused)) => changes = Err(refused),
+                (Err(_), _) => {}
+            }
+        }
+        let done =
+            change(door, resource.resource_type, &resource.resource_name, changes, request.validate_only);
+        let (error, why) = outcome(done.await);
+        responses.push(
+            incremental_alter_configs_response::AlterConfigsResourceResponse::default()
+                .with_error_code(error)
+                .with_error_message(why)
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name),
+        );
+    }
+    IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+fn outcome(done: Result<(), Refused>) -> (i16, Option<StrBytes>) {
+    match done {
+        Ok(()) => (OK, None),
+        Err((error, why)) => (error.code(), Some(text(why))),
+    }
+}
+
+async fn change(
+    door: &Door,
+    resource_type: i8,
+    name: &str,
+    changes: Result<BTreeMap<String, Option<String>>, Refused>,
+    validate_only: bool,
+) -> Result<(), Refused> {
+    let changes = changes?;
+    if resource_type != TOPIC {
+        let why = "only topics' configs can be changed: a broker takes its own from its flags and its file";
+        return Err((ErrorCode::InvalidRequest, why.into()));
+    }
+    if validate_only {
+        metadata::topic(door, name).ok_or_else(no_topic)?;
+        for (name, value) in &changes {
+            if let Some(value) = value {
+                check_config(name, value).map_err(|why| {
+                    (ErrorCode::InvalidConfig, format!("config `{name}` = `{value}`: {why}"))
+                })?;
+            }
+        }
+        return Ok(());
+    }
+    let (set, reset): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, value)| value.is_some());
+    let request = AlterTopicRequest {
+        name: name.to_owned(),
+        set: set.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+        reset: reset.into_iter().map(|(name, _)| name).collect(),
+    };
+    let reply = decide(&door.broker, tonic::Request::new(request)).await;
+    reply.error.map_or(Ok(()), |error| Err((errors::native(&error), error.message)))
+}
+
+// Kinds of resources.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+// Where a value comes from.
+const FROM_TOPIC: i8 = 1;
+const FROM_BROKER: i8 = 4;
+const FROM_DEFAULT: i8 = 5;
+
+// Types of values.
+const BOOLEAN: i8 = 1;
+const INT: i8 = 3;
+const LONG: i8 = 5;
+
+// What IncrementalAlterConfigs does to a value.
+const SET: i8 = 0;
+const DELETE: i8 = 1;

@@ -1,0 +1,67 @@
+//! What is served, and who decides it.
+
+use super::connection::{Answer, Close, Peer};
+use super::{Door, configs, fetch, metadata, offsets, topics};
+use raftline_kafka::api::{Api, Served};
+use raftline_kafka::api_versions;
+use raftline_kafka::error::ErrorCode;
+use raftline_kafka::messages::{self, Body};
+use raftline_kafka::request::{Header, Request};
+
+/// Everything that is advertised, and nothing else is let in.
+pub(super) const SERVED: Served = Served::new(&[
+    Api::Produce.advised(),
+    Api::Fetch.advised(),
+    Api::ListOffsets.advised(),
+    Api::Metadata.advised(),
+    Api::ApiVersions.advised(),
+    Api::CreateTopics.advised(),
+    Api::DeleteTopics.advised(),
+    Api::InitProducerId.advised(),
+    Api::DescribeConfigs.advised(),
+    Api::AlterConfigs.advised(),
+    Api::CreatePartitions.advised(),
+    Api::IncrementalAlterConfigs.advised(),
+    Api::DescribeCluster.advised(),
+]);
+
+/// Decides any request but Produce.
+pub(super) async fn decide(door: &Door, peer: &Peer, request: &Request, body: Body) -> Result<Answer, Close> {
+    let header = &request.header;
+    tracing::trace!(
+        peer = ?peer.address,
+        client = header.client_id.as_deref(),
+        api = %header.api,
+        version = header.version,
+        correlation = header.correlation_id,
+        "Kafka request"
+    );
+    match body {
+        Body::ApiVersions(body) => {
+            let error = api_versions::check(header.version, &body);
+            Ok(vec![api_versions::answer(header.version, header.correlation_id, error, SERVED)])
+        }
+        Body::Fetch(body) => fetch::decide(door, header, body).await,
+        Body::Metadata(body) => encode(header, &metadata::metadata(door, header.version, body).await),
+        Body::DescribeCluster(body) => encode(header, &metadata::describe_cluster(door, &body)),
+        Body::ListOffsets(body) => encode(header, &offsets::list(door, header.version, body).await),
+        Body::InitProducerId(body) => encode(header, &topics::init_producer(door, &body).await),
+        Body::CreateTopics(body) => encode(header, &topics::create(door, body).await),
+        Body::DeleteTopics(body) => encode(header, &topics::delete(door, header.version, body).await),
+        Body::CreatePartitions(body) => encode(header, &topics::add_partitions(door, body).await),
+        Body::DescribeConfigs(body) => encode(header, &configs::describe(door, body)),
+        Body::AlterConfigs(body) => encode(header, &configs::alter(door, body).await),
+        Body::IncrementalAlterConfigs(body) => encode(header, &configs::alter_some(door, body).await),
+        // Not in the list above, and so never let in.
+        other => Err(Close::refused(format_args!("{} is not served: {other:?}", header.api))),
+    }
+}
+
+/// One frame of an answer that the crate encodes.
+pub(super) fn encode<A: messages::Answer>(header: &Header, answer: &A) -> Result<Answer, Close> {
+    let frame = messages::encode(header.version, header.correlation_id, answer);
+    frame.map(|frame| vec![frame]).map_err(Close::refused)
+}
+
+/// The code of no error.
+pub(super) const OK: i16 = ErrorCode::None.code();

@@ -1,0 +1,190 @@
+//! Where everything is: Metadata and DescribeCluster.
+
+use super::{Door, errors, text};
+use crate::api::{auto_create, wait_for_topic};
+use raftline_kafka::error::ErrorCode;
+use raftline_kafka::kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use raftline_kafka::kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use raftline_kafka::kafka_protocol::messages::{
+    BrokerId, DescribeClusterRequest, DescribeClusterResponse, MetadataRequest, MetadataResponse, TopicName,
+    describe_cluster_response::DescribeClusterBroker,
+};
+use raftline_kafka::leader::{Leader, NodeEndpoint};
+use raftline_kafka::uuid::Uuid;
+use raftline_proto::ids::{GroupId, NodeId, Term, TopicId};
+use raftline_proto::metadata::PartitionRecord;
+use raftline_shard::coordinator::names::check_topic_name;
+use raftline_shard::image::TopicImage;
+use std::sync::Arc;
+
+/// Answers Metadata. Topics that are named and missing are made first, where broker and client want that.
+pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest) -> MetadataResponse {
+    let broker = &door.broker;
+    let topics = match request.topics {
+        // Version 0 has no null: an empty list means all.
+        Some(topics) if !(topics.is_empty() && version == 0) => {
+            let may_create = request.allow_auto_topic_creation && broker.auto_create_topics;
+            let mut found = Vec::with_capacity(topics.len());
+            for topic in topics {
+                found.push(one(door, topic, may_create).await);
+            }
+            found
+        }
+        _ => {
+            let mut all: Vec<_> = broker.view.image().topics.values().cloned().collect();
+            all.sort_by(|left, right| left.name.cmp(&right.name));
+            all.iter().map(|topic| describe(door, topic)).collect()
+        }
+    };
+    let brokers = endpoints(door).map(|endpoint| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(endpoint.id))
+            .with_host(endpoint.host)
+            .with_port(endpoint.port)
+    });
+    MetadataResponse::default()
+        .with_brokers(brokers.collect())
+        .with_cluster_id(Some(text(cluster_id(door))))
+        .with_controller_id(BrokerId(controller(door)))
+        .with_topics(topics)
+}
+
+/// Answers DescribeCluster.
+pub(super) fn describe_cluster(door: &Door, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+    let answer = DescribeClusterResponse::default().with_endpoint_type(request.endpoint_type);
+    // 1 are brokers; 2 would be controllers of their own, which there are not.
+    if request.endpoint_type != 1 {
+        return answer
+            .with_error_code(ErrorCode::UnsupportedEndpointType.code())
+            .with_error_message(Some(text("every broker here is a controller too: ask for brokers")));
+    }
+    let brokers = endpoints(door).map(|endpoint| {
+        DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(endpoint.id))
+            .with_host(endpoint.host)
+            .with_port(endpoint.port)
+    });
+    answer
+        .with_cluster_id(text(cluster_id(door)))
+        .with_controller_id(BrokerId(controller(door)))
+        .with_brokers(brokers.collect())
+}
+
+async fn one(door: &Door, wanted: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
+    let Some(name) = wanted.name.filter(|name| !name.is_empty()) else {
+        let id = TopicId(wanted.topic_id.as_u128());
+        return match door.broker.view.image().topics.get(&id) {
+            Some(topic) => describe(door, topic),
+            None => refused(None, ErrorCode::UnknownTopicId).with_topic_id(wanted.topic_id),
+        };
+    };
+    if let Some(topic) = topic(door, &name) {
+        return describe(door, &topic);
+    }
+    if check_topic_name(&name).is_err() {
+        return refused(Some(name), ErrorCode::InvalidTopicException);
+    }
+    if !may_create {
+        return refused(Some(name), ErrorCode::UnknownTopicOrPartition);
+    }
+    match auto_create(&door.broker, &name).await {
+        Ok(()) => wait_for_topic(&door.broker, &name).await,
+        Err(error) => return refused(Some(name), errors::native(&error)),
+    }
+    match topic(door, &name) {
+        Some(topic) => describe(door, &topic),
+        // Made, and not known here yet: the client asks again.
+        None => refused(Some(name), ErrorCode::LeaderNotAvailable),
+    }
+}
+
+fn refused(name: Option<TopicName>, error: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic::default().with_error_code(error.code()).with_name(name)
+}
+
+fn describe(door: &Door, topic: &TopicImage) -> MetadataResponseTopic {
+    let partitions = topic.partitions.iter().zip(0..);
+    let partitions = partitions.map(|(record, index)| partition(door, record, index)).collect();
+    MetadataResponseTopic::default()
+        .with_name(Some(TopicName(text(topic.name.as_str()))))
+        .with_topic_id(uuid(topic.id))
+        .with_partitions(partitions)
+}
+
+fn partition(door: &Door, record: &PartitionRecord, index: i32) -> MetadataResponsePartition {
+    let alive = |node: &NodeId| *node == door.broker.identity.node() || door.broker.view.is_alive(*node);
+    let ids = |nodes: &[NodeId]| nodes.iter().map(|node| BrokerId(node_id(*node))).collect::<Vec<_>>();
+    let (up, down): (Vec<NodeId>, Vec<NodeId>) = record.replicas.iter().partition(|node| alive(node));
+    let leader = leader(door, record);
+    let error = if leader.id < 0 { ErrorCode::LeaderNotAvailable } else { ErrorCode::None };
+    MetadataResponsePartition::default()
+        .with_error_code(error.code())
+        .with_partition_index(index)
+        .with_leader_id(BrokerId(leader.id))
+        .with_leader_epoch(leader.epoch)
+        .with_replica_nodes(ids(&record.replicas))
+        .with_isr_nodes(ids(&up))
+        .with_offline_replicas(ids(&down))
+}
+
+/// The topic of this name, if there is one here.
+pub(super) fn topic(door: &Door, name: &str) -> Option<Arc<TopicImage>> {
+    let image = door.broker.view.image();
+    image.topic_ids.get(name).and_then(|id| image.topics.get(id)).cloned()
+}
+
+/// Who leads a partition, as far as this broker knows; node -1 for nobody.
+pub(super) fn leader(door: &Door, record: &PartitionRecord) -> Leader {
+    match door.broker.view.leader(record.group) {
+        Some(known) => Leader { id: known.leader.map_or(-1, node_id), epoch: epoch(known.term) },
+        // No replica here: the one that was meant to lead knows more.
+        None => Leader { id: record.replicas.first().copied().map_or(-1, node_id), epoch: -1 },
+    }
+}
+
+/// Every broker that has a Kafka listener.
+pub(super) fn endpoints(door: &Door) -> impl Iterator<Item = NodeEndpoint> {
+    let image = door.broker.view.image();
+    let endpoints: Vec<NodeEndpoint> = image
+        .brokers
+        .values()
+        .filter_map(|record| {
+            let (host, port) = record.kafka_address.as_deref()?.rsplit_once(':')?;
+            Some(NodeEndpoint {
+                id: node_id(record.node),
+                host: text(host.trim_start_matches('[').trim_end_matches(']')),
+                port: port.parse::<u16>().ok()?.into(),
+                rack: None,
+            })
+        })
+        .collect();
+    endpoints.into_iter()
+}
+
+/// Any broker serves admin requests, for it passes them on: this one does as well as another.
+fn controller(door: &Door) -> i32 {
+    let known = door.broker.view.leader(GroupId::COORDINATOR).and_then(|group| group.leader);
+    node_id(known.unwrap_or(door.broker.identity.node()))
+}
+
+fn cluster_id(door: &Door) -> String {
+    door.broker.view.image().cluster.as_ref().map(|(id, _)| id.to_string()).unwrap_or_default()
+}
+
+/// A term as a leader epoch. Terms of more than 31 bits do not come about: that would be an election a second for
+/// seventy years.
+pub(super) fn epoch(term: Term) -> i32 {
+    i32::try_from(term.0).unwrap_or(i32::MAX)
+}
+
+/// A node's number on the wire.
+pub(super) fn node_id(node: NodeId) -> i32 {
+    i32::try_from(node.0).unwrap_or(i32::MAX)
+}
+
+/// A topic's id on the wire.
+pub(super) fn uuid(id: TopicId) -> Uuid {
+    Uuid::from_u128(id.0)
+}

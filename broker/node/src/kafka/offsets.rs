@@ -1,0 +1,96 @@
+//! Where a partition begins and ends, and what it held when: ListOffsets.
+
+use super::fetch::check_epoch;
+use super::{Door, dispatch::OK, errors, metadata};
+use crate::payload::OutReply;
+use raftline_kafka::error::ErrorCode;
+use raftline_kafka::kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use raftline_kafka::kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use raftline_kafka::kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use raftline_proto::ids::Offset;
+use raftline_proto::metadata::PartitionRecord;
+use raftline_proto::time::Timestamp;
+use raftline_shard::types::{Event, OffsetQuery, Reply};
+
+/// Answers ListOffsets.
+pub(super) async fn list(door: &Door, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let image = metadata::topic(door, &topic.name);
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in topic.partitions {
+            let record = image.as_ref().and_then(|image| {
+                usize::try_from(wanted.partition_index).ok().and_then(|at| image.partitions.get(at))
+            });
+            let answer = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
+            partitions.push(match one(door, record, &wanted).await {
+                Ok(found) => answer
+                    .with_error_code(OK)
+                    .with_offset(
+                        found.offset.map_or(-1, |offset| i64::try_from(offset.0).unwrap_or(i64::MAX)),
+                    )
+                    .with_timestamp(found.timestamp.map_or(-1, Timestamp::get))
+                    .with_leader_epoch(if version >= LEADER_EPOCH_FROM { found.epoch } else { -1 }),
+                Err(error) => answer.with_error_code(error.code()).with_offset(-1).with_timestamp(-1),
+            });
+        }
+        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+    }
+    ListOffsetsResponse::default().with_topics(topics)
+}
+
+/// An offset, where there is one.
+struct Found {
+    offset: Option<Offset>,
+    timestamp: Option<Timestamp>,
+    epoch: i32,
+}
+
+async fn one(
+    door: &Door,
+    record: Option<&PartitionRecord>,
+    wanted: &ListOffsetsPartition,
+) -> Result<Found, ErrorCode> {
+    let record = record.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if !record.replicas.contains(&door.broker.identity.node()) {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
+    check_epoch(door, record, Some(wanted.current_leader_epoch).filter(|epoch| *epoch >= 0))?;
+    let query = match wanted.timestamp {
+        LATEST => OffsetQuery::Latest,
+        // Everything there is lies on the brokers' own disks.
+        EARLIEST | EARLIEST_LOCAL => OffsetQuery::Earliest,
+        MAX_TIMESTAMP => OffsetQuery::MaxTimestamp,
+        // Nothing lies elsewhere.
+        LATEST_TIERED => return Ok(Found { offset: None, timestamp: None, epoch: -1 }),
+        time if time >= 0 => OffsetQuery::AtOrAfter(Timestamp(time)),
+        _ => return Err(ErrorCode::UnsupportedVersion),
+    };
+    let group = record.group;
+    let reply = door.broker.shards.ask(|request| Event::ListOffset { request, group, query }).await;
+    let epoch = metadata::leader(door, record).epoch;
+    match reply.map_err(|_| ErrorCode::NotLeaderOrFollower)? {
+        OutReply::Shard(Reply::Offset(Ok(offset))) => {
+            Ok(Found { offset: Some(offset), timestamp: None, epoch })
+        }
+        OutReply::FoundOffset { found: Some((offset, timestamp)), .. } => {
+            Ok(Found { offset: Some(offset), timestamp: Some(timestamp), epoch })
+        }
+        OutReply::FoundOffset { found: None, .. } => Ok(Found { offset: None, timestamp: None, epoch: -1 }),
+        OutReply::Shard(Reply::Offset(Err(found)) | Reply::Fetched(Err(found))) => Err(errors::fetch(&found)),
+        other => {
+            tracing::error!(?other, "a query for an offset got an answer that was not expected");
+            Err(ErrorCode::KafkaStorageError)
+        }
+    }
+}
+
+const LEADER_EPOCH_FROM: i16 = 4;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
