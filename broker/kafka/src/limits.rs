@@ -17,8 +17,8 @@ pub const REQUEST_ELEMENTS_MAX: usize = 1 << 18;
 /// Tagged fields of one request that nobody here knows; clients of today send none.
 pub const REQUEST_TAGS_MAX: usize = 256;
 
-/// What the arrays of one request may take in memory once decoded: 32 MiB.
-pub const DECODED_BYTES_MAX: usize = 32 << 20;
+/// What the arrays of one request may take in memory once decoded: 16 MiB.
+pub const DECODED_BYTES_MAX: usize = 16 << 20;
 
 /// What a decoded request takes at most for a byte of its body, tagged fields aside: see [`crate::screen`].
 pub const DECODED_FACTOR_MAX: usize = 64;

@@ -103,7 +103,7 @@ fn noise_costs_nothing() {
 
 /// Requests of the smallest elements that there are, as many as may be.
 fn the_densest_requests_stay_within_the_factor() {
-    let elements: u32 = 200_000;
+    let elements: u32 = 130_000;
     // A varint of three bytes, one more than the count.
     let count = elements + 1;
     let [one, two, three, _] = [count & 0x7f | 0x80, count >> 7 & 0x7f | 0x80, count >> 14, 0];

@@ -9,9 +9,11 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
 use raftline_kafka::error::ErrorCode;
 use raftline_kafka::leader::{Leader, NodeEndpoint};
+use raftline_kafka::limits::REQUEST_ELEMENTS_MAX;
 use raftline_kafka::produce::{
     Acks, ProduceAnswer, ProducePartitionAnswer, ProduceRequest, ProduceTopicAnswer, RecordError,
 };
+use raftline_kafka::wire::WireError;
 use raftline_proto::ids::Offset;
 use raftline_proto::time::Timestamp;
 use support::{Chance, messages, mutate};
@@ -196,6 +198,20 @@ proptest! {
             prop_assert!(version >= 10 || read.node_endpoints.is_empty());
         }
     }
+}
+
+#[test]
+fn more_topics_and_partitions_than_the_bound_are_refused() {
+    let request = |topics: usize| {
+        let before =
+            [&[0xff, 0xff, 0, 1, 0, 0, 0, 0][..], &i32::try_from(topics).expect("few").to_be_bytes()];
+        // A topic without a name and with one partition, whose records are null.
+        let topic = [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        ProduceRequest::decode(3, &[before.concat(), topic.repeat(topics)].concat().into())
+    };
+    assert!(request(REQUEST_ELEMENTS_MAX / 2).is_ok());
+    let max = REQUEST_ELEMENTS_MAX as u64;
+    assert_eq!(request(REQUEST_ELEMENTS_MAX / 2 + 1), Err(WireError::TooMany { found: max + 1, max }));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::Encodable;
 use proptest::prelude::*;
 use raftline_kafka::api::Api;
-use raftline_kafka::limits::REQUEST_TAGS_MAX;
+use raftline_kafka::limits::{BODY_BYTES_MAX, DECODED_BYTES_MAX, REQUEST_TAGS_MAX};
 use raftline_kafka::messages::{Body, DecodeError, cost};
 use raftline_kafka::request::{self, Request};
 use raftline_kafka::screen::ScreenError;
@@ -154,21 +154,50 @@ fn twelve_bytes_that_ask_for_gigabytes_are_refused_with_both_numbers() {
     );
 }
 
+/// What the screen says of a body that is over a bound.
+fn refusal(api: Api, version: i16, body: Vec<u8>) -> String {
+    cost(api, version, &body.into()).expect_err("over a bound").to_string()
+}
+
 #[test]
-fn more_elements_or_tags_than_the_bound_are_refused() {
+fn each_bound_refuses_with_both_numbers() {
     // A million topics without a name, two bytes each.
     let count: i32 = 1 << 20;
-    let body = [&count.to_be_bytes()[..], &vec![0; 2 << 20]].concat();
-    let refused = cost(Api::Metadata, 0, &body.into()).expect_err("over the bound");
-    assert!(refused.to_string().contains("1048576 is over the bound of 262144"), "{refused}");
+    let refused = refusal(Api::Metadata, 0, [&count.to_be_bytes()[..], &vec![0; 2 << 20]].concat());
+    assert!(refused.contains("1048576 is over the bound of 262144"), "{refused}");
+    // Fewer members than that, three bytes each, that decode to more than 100 bytes each.
+    let refused =
+        refusal(Api::LeaveGroup, 4, [&[1, 0x81, 0x80, 0x0f][..], &[1, 0, 0].repeat(0x3c000)].concat());
+    assert!(refused.contains(&format!("is over the bound of {DECODED_BYTES_MAX}")), "{refused}");
+    let refused = refusal(Api::Metadata, 0, vec![0; BODY_BYTES_MAX + 1]);
+    assert!(refused.contains("16777217 is over the bound of 16777216"), "{refused}");
+}
+
+#[test]
+fn tagged_fields_are_bounded_in_one_structure_and_in_all() {
     // One truth value, then tagged fields without a value.
     let tagged = |count: usize| {
         let mut body = vec![0, u8::try_from(count & 0x7f).expect("seven bits") | 0x80];
         body.push(u8::try_from(count >> 7).expect("few"));
         body.extend((0..count).flat_map(|_| [5, 0]));
-        cost(Api::DescribeCluster, 0, &body.into())
+        body
     };
-    assert_eq!(tagged(REQUEST_TAGS_MAX).expect("just fits").tags, REQUEST_TAGS_MAX);
-    let refused = tagged(REQUEST_TAGS_MAX + 1).expect_err("over the bound");
-    assert!(refused.to_string().contains("257 is over the bound of 256"), "{refused}");
+    let body = tagged(REQUEST_TAGS_MAX).into();
+    assert_eq!(cost(Api::DescribeCluster, 0, &body).expect("just fits").tags, REQUEST_TAGS_MAX);
+    let refused = refusal(Api::DescribeCluster, 0, tagged(REQUEST_TAGS_MAX + 1));
+    assert!(refused.contains("257 is over the bound of 256"), "{refused}");
+    // Two members with 200 each.
+    let member = [&[1, 0, 0xc8, 1][..], &[5, 0].repeat(200)].concat();
+    let refused = refusal(Api::LeaveGroup, 4, [&[1, 3][..], &member, &member, &[0]].concat());
+    assert!(refused.contains("400 is over the bound of 256"), "{refused}");
+}
+
+#[test]
+fn a_varint_that_does_not_fit_32_bits_is_no_size() {
+    // The crate's decoder would drop the bits at the top, and read a size of 0.
+    let refused = refusal(Api::ConsumerGroupDescribe, 0, vec![0x81, 0x80, 0x80, 0x80, 0x10, 0, 0]);
+    assert!(refused.contains("does not fit 32 bits"), "{refused}");
+    let longer = refusal(Api::ConsumerGroupDescribe, 0, vec![0x81, 0x80, 0x80, 0x80, 0x80, 0, 0, 0]);
+    assert!(longer.contains("does not fit 32 bits"), "{longer}");
+    assert!(cost(Api::ConsumerGroupDescribe, 0, &Bytes::from_static(&[0x81, 0x80, 0, 0, 0])).is_ok());
 }
