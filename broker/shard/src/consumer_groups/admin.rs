@@ -13,6 +13,7 @@ impl Leading<'_> {
     pub(super) fn describe(&mut self, group: &str, request: RequestId) {
         let described = match self.groups.get(group) {
             Some(Body::Classic(group)) => Ok(group.describe()),
+            Some(Body::Consumer(_)) => Err(GroupError::GroupIdNotFound),
             None if self.exists(group) => Ok(ClassicDescription {
                 state: "Empty",
                 protocol_type: String::new(),
@@ -22,6 +23,17 @@ impl Leading<'_> {
             None => Err(GroupError::GroupIdNotFound),
         };
         self.turn.respond(request, described.map(GroupResponse::Described));
+    }
+
+    /// Told once what it shows is committed.
+    pub(super) fn consumer_describe(&mut self, group: &str, request: RequestId) {
+        match self.groups.get(group) {
+            Some(Body::Consumer(group)) => {
+                let description = group.describe();
+                self.turn.respond_committed(request, GroupResponse::ConsumerDescribed(description));
+            }
+            Some(Body::Classic(_)) | None => self.turn.refuse(request, GroupError::GroupIdNotFound),
+        }
     }
 
     pub(super) fn list(&mut self, list: &ListGroups, request: RequestId) {
@@ -37,6 +49,12 @@ impl Leading<'_> {
                     protocol_type: group.protocol_type().to_owned(),
                     state: group.state_name(),
                     group_type: GroupType::Classic,
+                },
+                Body::Consumer(group) => GroupListing {
+                    group: id.clone(),
+                    protocol_type: "consumer".to_owned(),
+                    state: group.state_name(),
+                    group_type: GroupType::Consumer,
                 },
             };
             listings.insert(id.clone(), listing);
@@ -57,6 +75,7 @@ impl Leading<'_> {
             Some(Body::Classic(classic)) => {
                 (classic.is_deletable(), classic.tombstone().into_iter().collect())
             }
+            Some(Body::Consumer(consumer)) => (consumer.is_empty(), consumer.tombstones()),
             None => (true, Vec::new()),
         };
         if !self.exists(group) {

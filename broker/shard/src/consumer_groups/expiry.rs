@@ -23,7 +23,8 @@ impl Leading<'_> {
             }
             match body {
                 Body::Classic(group) if group.is_empty() => tombstones.extend(group.tombstone()),
-                Body::Classic(_) => continue,
+                Body::Consumer(group) if group.is_empty() => tombstones.extend(group.tombstones()),
+                Body::Classic(_) | Body::Consumer(_) => continue,
             }
             gone.push(id.clone());
         }
@@ -40,7 +41,8 @@ impl Leading<'_> {
         for (id, offsets) in &self.store.offsets {
             let since = match self.groups.get(id) {
                 Some(Body::Classic(group)) if group.is_empty() => group.state_timestamp(),
-                Some(Body::Classic(_)) => continue,
+                Some(Body::Consumer(group)) if group.is_empty() => group.epoch_timestamp(),
+                Some(Body::Classic(_) | Body::Consumer(_)) => continue,
                 None => None,
             };
             for (key, value) in offsets {

@@ -1,11 +1,13 @@
 //! What only a leader has: its live groups with their timers, and which request goes where.
 
 use super::classic::ClassicGroup;
+use super::consumer::{ConsumerGroup, Topics};
 use super::limits::{GROUPS_MAX, GroupsConfig};
 use super::log::{Log, Turn};
 use super::store::Store;
 use super::types::{
-    GroupError, GroupRequest, GroupResponse, Heartbeat, JoinGroup, LeaveGroup, LeftMember, SyncGroup,
+    ConsumerHeartbeat, GroupError, GroupRequest, GroupResponse, Heartbeat, JoinGroup, LeaveGroup, LeftMember,
+    SyncGroup,
 };
 use crate::types::RequestId;
 use alloc::borrow::ToOwned;
@@ -43,11 +45,14 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) enum Body {
     Classic(ClassicGroup),
+    Consumer(ConsumerGroup),
 }
 
 /// A leader during one call.
 pub(super) struct Leading<'a> {
     pub store: &'a Store,
+    /// `None` until the driver has told.
+    pub topics: Option<&'a Topics>,
     pub groups: &'a mut LiveGroups,
     pub turn: Turn<'a>,
 }
@@ -56,7 +61,15 @@ impl Lead {
     /// A leader with what the log says.
     pub fn load(store: &Store, config: &GroupsConfig, now: Now) -> Self {
         let mut groups = LiveGroups::default();
+        for (id, state) in &store.consumer {
+            let group = ConsumerGroup::load(id, state, config, now.monotonic);
+            groups.insert(id.clone(), Body::Consumer(group));
+        }
         for (id, value) in &store.classic {
+            // A group changes its type with one batch; should both be there, then members decide.
+            if matches!(groups.get(id), Some(Body::Consumer(group)) if !group.is_empty()) {
+                continue;
+            }
             groups.insert(id.clone(), Body::Classic(ClassicGroup::load(id, value, now.monotonic)));
         }
         Self { groups, log: Log::default(), cleanup_at: now.monotonic + config.offsets_check_interval }
@@ -95,6 +108,7 @@ impl LiveGroups {
     pub fn classic(&mut self, id: &str) -> Option<&mut ClassicGroup> {
         match self.get_mut(id)? {
             Body::Classic(group) => Some(group),
+            Body::Consumer(_) => None,
         }
     }
 
@@ -148,18 +162,21 @@ impl Body {
     fn is_forgettable(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_forgettable(),
+            Self::Consumer(group) => group.is_forgettable(),
         }
     }
 
     fn deadline(&self) -> Option<Monotonic> {
         match self {
             Self::Classic(group) => group.deadline(),
+            Self::Consumer(group) => group.deadline(),
         }
     }
 
     fn take_waiting(&mut self) -> Vec<RequestId> {
         match self {
             Self::Classic(group) => group.take_waiting(),
+            Self::Consumer(_) => Vec::new(),
         }
     }
 }
@@ -178,9 +195,8 @@ impl Leading<'_> {
             GroupRequest::DeleteGroup { group } => self.delete_group(&group, id),
             GroupRequest::Describe { group } => self.describe(&group, id),
             GroupRequest::List(list) => self.list(&list, id),
-            GroupRequest::ConsumerHeartbeat(_) | GroupRequest::ConsumerDescribe { .. } => {
-                self.turn.refuse(id, GroupError::GroupIdNotFound);
-            }
+            GroupRequest::ConsumerHeartbeat(beat) => self.consumer_heartbeat(beat, id),
+            GroupRequest::ConsumerDescribe { group } => self.consumer_describe(&group, id),
         }
     }
 
@@ -189,34 +205,59 @@ impl Leading<'_> {
         for id in self.groups.due(self.turn.now.monotonic) {
             match self.groups.get_mut(&id) {
                 Some(Body::Classic(group)) => group.tick(&mut self.turn),
+                Some(Body::Consumer(group)) => {
+                    group.tick(self.topics.unwrap_or(&Topics::new()), &mut self.turn);
+                }
                 None => {}
             }
             self.groups.rearm(&id);
         }
     }
 
+    /// Gives another epoch to groups of the new protocol whose topics changed.
+    pub fn move_epochs(mut self) {
+        let Some(topics) = self.topics else { return };
+        for live in self.groups.groups.values_mut() {
+            match &mut live.body {
+                Body::Consumer(group) => {
+                    let plan = group.topics_changed(topics, self.turn.now.wall);
+                    self.turn.append(plan);
+                }
+                Body::Classic(_) => {}
+            }
+        }
+    }
+
     fn join(&mut self, join: JoinGroup, request: RequestId) {
         let id = join.group.clone();
-        if self.groups.get(&id).is_none() {
-            let refusal = if !join.member_id.is_empty() {
-                Some(GroupError::UnknownMemberId)
-            } else if self.groups.len() >= GROUPS_MAX {
-                Some(GroupError::GroupMaxSizeReached)
-            } else {
-                None
-            };
-            if let Some(error) = refusal {
-                self.turn.refuse(request, error);
-                return;
-            }
-            self.groups
-                .insert_new(id.clone(), Body::Classic(ClassicGroup::new(id.clone(), self.turn.now.wall)));
+        if let Err(error) = self.make_classic(&join) {
+            self.turn.refuse(request, error);
+            return;
         }
-        match self.groups.get_mut(&id) {
-            Some(Body::Classic(group)) => group.join(join, request, &mut self.turn),
-            None => {}
+        if let Some(group) = self.groups.classic(&id) {
+            group.join(join, request, &mut self.turn);
         }
         self.groups.rearm(&id);
+    }
+
+    /// There is a classic group to join: as it is, new, or in place of an empty one of the new protocol.
+    fn make_classic(&mut self, join: &JoinGroup) -> Result<(), GroupError> {
+        let tombstones = match self.groups.get(&join.group) {
+            Some(Body::Classic(_)) => return Ok(()),
+            Some(Body::Consumer(group)) if !group.is_empty() => {
+                return Err(GroupError::InconsistentGroupProtocol);
+            }
+            Some(Body::Consumer(_)) | None if !join.member_id.is_empty() => {
+                return Err(GroupError::UnknownMemberId);
+            }
+            Some(Body::Consumer(group)) => group.tombstones(),
+            None if self.groups.len() >= GROUPS_MAX => return Err(GroupError::GroupMaxSizeReached),
+            None => Vec::new(),
+        };
+        self.turn.append(tombstones);
+        let group = ClassicGroup::new(join.group.clone(), self.turn.now.wall);
+        self.groups.insert_new(join.group.clone(), Body::Classic(group));
+        Ok(())
     }
 
     fn sync(&mut self, sync: SyncGroup, request: RequestId) {
@@ -251,5 +292,44 @@ impl Leading<'_> {
             self.turn.respond(request, Ok(GroupResponse::Left(left)));
         }
         self.groups.rearm(&id);
+    }
+
+    fn consumer_heartbeat(&mut self, beat: ConsumerHeartbeat, request: RequestId) {
+        let id = beat.group.clone();
+        let Some(topics) = self.topics else {
+            self.turn.refuse(request, GroupError::CoordinatorLoadInProgress);
+            return;
+        };
+        if let Err(error) = self.make_consumer(&beat) {
+            self.turn.refuse(request, error);
+            return;
+        }
+        if let Some(Body::Consumer(group)) = self.groups.get_mut(&id) {
+            if beat.member_epoch < 0 {
+                group.leave(beat, request, topics, &mut self.turn);
+            } else {
+                group.heartbeat(beat, request, topics, &mut self.turn);
+            }
+        }
+        self.groups.rearm(&id);
+    }
+
+    /// There is a group of the new protocol: as it is, new, or in place of an empty classic one.
+    fn make_consumer(&mut self, beat: &ConsumerHeartbeat) -> Result<(), GroupError> {
+        let tombstone = match self.groups.get(&beat.group) {
+            Some(Body::Consumer(_)) => return Ok(()),
+            Some(Body::Classic(group)) if beat.member_epoch == 0 && group.is_deletable() => group.tombstone(),
+            None if beat.member_epoch == 0 => {
+                if self.groups.len() >= GROUPS_MAX {
+                    return Err(GroupError::GroupMaxSizeReached);
+                }
+                None
+            }
+            Some(Body::Classic(_)) | None => return Err(GroupError::GroupIdNotFound),
+        };
+        self.turn.append(tombstone.into_iter().collect());
+        let group = ConsumerGroup::new(beat.group.clone());
+        self.groups.insert_new(beat.group.clone(), Body::Consumer(group));
+        Ok(())
     }
 }

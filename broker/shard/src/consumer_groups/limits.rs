@@ -87,13 +87,13 @@ pub const LEAVING_MAX: usize = MEMBERS_MAX;
 /// Topics that one member of the new protocol subscribes to. Beyond: `INVALID_REQUEST`.
 pub const SUBSCRIBED_TOPICS_MAX: usize = 2_000;
 
-/// Partitions assigned to one member of the new protocol.
+/// Partitions of one topic that a member of the new protocol may own. Beyond: `INVALID_REQUEST`.
 pub const ASSIGNED_PARTITIONS_MAX: usize = 200_000;
 
 /// Answers that wait for a commit. Beyond: `COORDINATOR_LOAD_IN_PROGRESS`, which clients retry.
 pub const WITHHELD_MAX: usize = 65_536;
 
-/// Many offsets are appended in batches of about this size.
+/// Many records that need not be committed together are appended in batches of about this size.
 pub const APPEND_BYTES: usize = 256 << 10;
 
 /// Records of one append that expiry makes; more expires at the next tick.

@@ -4,7 +4,7 @@
 //! "everything up to here is committed" is one comparison.
 
 use super::limits::{APPEND_BYTES, GroupsConfig};
-use super::record::GroupRecord;
+use super::record::{Assignment, GroupRecord};
 use super::store::{OffsetKey, Store};
 use super::types::{Answer, GroupError, GroupResponse, Output};
 use crate::types::RequestId;
@@ -227,19 +227,27 @@ impl Log {
     }
 }
 
-/// About how many bytes an offset's record takes; others are not split.
+/// About how many bytes a record takes. Records of classic groups are never split from others.
 fn record_bytes(record: &GroupRecord) -> usize {
     let value = match record {
         GroupRecord::Offset { topic, value, .. } => {
             topic.len() + value.as_ref().map_or(0, |value| value.metadata.len())
         }
-        GroupRecord::Classic { .. }
-        | GroupRecord::Consumer { .. }
-        | GroupRecord::ConsumerMember { .. }
-        | GroupRecord::ConsumerTarget { .. }
-        | GroupRecord::ConsumerCurrent { .. } => 0,
+        GroupRecord::ConsumerMember { value, .. } => {
+            let topics = value.iter().flat_map(|member| &member.subscribed_topics);
+            topics.map(|topic| topic.len() + 2).sum()
+        }
+        GroupRecord::ConsumerTarget { value, .. } => value.as_ref().map_or(0, assignment_bytes),
+        GroupRecord::ConsumerCurrent { value, .. } => value
+            .as_ref()
+            .map_or(0, |current| assignment_bytes(&current.assigned) + assignment_bytes(&current.revoking)),
+        GroupRecord::Classic { .. } | GroupRecord::Consumer { .. } => 0,
     };
     RECORD_BYTES_MIN + record.group().len() + value
+}
+
+fn assignment_bytes(assignment: &Assignment) -> usize {
+    assignment.iter().map(|(topic, partitions)| topic.len() + 6 + 4 * partitions.len()).sum()
 }
 
 const RECORD_BYTES_MIN: usize = 48;

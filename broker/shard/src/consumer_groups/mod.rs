@@ -6,9 +6,9 @@
 //! 1. gives every *committed* record, in log order, to [`Groups::apply`], on every replica;
 //! 2. calls [`Groups::lead`] once its replica leads *and* has applied everything that was in the log when it began to,
 //!    and [`Groups::follow`] when it leads no more;
-//! 3. gives requests to [`Groups::handle`] and the time to [`Groups::tick`];
+//! 3. tells the cluster's topics with [`Groups::topics_changed`] (on every replica), gives requests to [`Groups::handle`] and the time to [`Groups::tick`];
 //! 4. does what the outputs say, in order. An append that it cannot make (log full, leadership lost) it answers with
-//!    `follow`; it may `lead` again once all that it did append is applied. While it leads, it appends nothing else.
+//!    `follow`; it may `lead` again once all that it did append is applied. Nothing else is ever appended.
 //!
 //! # What is visible when
 //!
@@ -34,8 +34,10 @@ pub mod record;
 pub mod types;
 
 mod admin;
+mod assignor;
 mod checks;
 mod classic;
+mod consumer;
 mod expiry;
 mod leading;
 mod log;
@@ -48,14 +50,17 @@ mod subscription;
 mod testing;
 
 use crate::types::RequestId;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
-use leading::Lead;
+use consumer::Topics;
+use leading::{Lead, Leading};
 use limits::GroupsConfig;
 use log::{After, Turn};
 use raftline_proto::time::{Monotonic, Now};
 use record::GroupRecord;
 use store::Store;
-use types::{GroupError, GroupRequest, Output};
+use types::{GroupError, GroupRequest, Output, TopicImage};
 
 /// All groups of one coordinator partition.
 #[derive(Debug)]
@@ -63,6 +68,8 @@ pub struct Groups {
     config: GroupsConfig,
     /// What committed records say: equal on replicas that applied the same ones.
     store: Store,
+    /// `None` until [`Groups::topics_changed`] has told.
+    topics: Option<Topics>,
     /// `Some` exactly while this replica leads.
     lead: Option<Lead>,
 }
@@ -71,7 +78,7 @@ impl Groups {
     /// A replica that has applied nothing and does not lead.
     #[must_use]
     pub fn new(config: GroupsConfig) -> Self {
-        Self { config, store: Store::default(), lead: None }
+        Self { config, store: Store::default(), topics: None, lead: None }
     }
 
     /// A committed record. Records of one key hold in log order, whatever else was compacted away. On the leader,
@@ -98,13 +105,42 @@ impl Groups {
         }
     }
 
-    /// This replica leads now. Every member's session begins anew.
+    /// This replica leads now. Every member's session begins anew; groups of the new protocol whose topics changed
+    /// since their last epoch get another one.
     ///
     /// # Panics
     /// If it leads already.
-    pub fn lead(&mut self, now: Now) {
+    pub fn lead(&mut self, now: Now, outputs: &mut Vec<Output>) {
         assert!(self.lead.is_none(), "a leader begins to lead");
         self.lead = Some(Lead::load(&self.store, &self.config, now));
+        if let Some(leading) = self.leading(now, outputs) {
+            leading.move_epochs();
+        }
+    }
+
+    /// The cluster's topics, all of them, after a change and once at the start; on every replica. Until then the new
+    /// protocol is refused as "loading". Offsets of topics that go while this replica leads go with them (a topic
+    /// made again has another id, and its offsets begin anew).
+    pub fn topics_changed(
+        &mut self,
+        now: Now,
+        topics: &BTreeMap<String, TopicImage>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let earlier = self.topics.replace(topics.clone()).unwrap_or_default();
+        let is_gone =
+            |name: &String, topic: &TopicImage| topics.get(name).is_none_or(|now| now.id != topic.id);
+        let gone: BTreeSet<String> = earlier
+            .iter()
+            .filter(|(name, topic)| is_gone(name, topic))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if let Some(mut leading) = self.leading(now, outputs) {
+            if !gone.is_empty() {
+                leading.forget_topics(&gone);
+            }
+            leading.move_epochs();
+        }
     }
 
     /// This replica leads no more, or cannot append: everybody who waits is told `NOT_COORDINATOR`.
@@ -133,8 +169,9 @@ impl Groups {
             outputs.push(Output::Respond { request: id, answer: Err(error) });
             return;
         }
-        let turn = Turn { now, config: &self.config, log: &mut lead.log, outputs };
-        leading::Leading { store: &self.store, groups: &mut lead.groups, turn }.handle(id, request);
+        if let Some(leading) = self.leading(now, outputs) {
+            leading.handle(id, request);
+        }
     }
 
     /// What is due by now: sessions, rebalances, answers that wait for too long, offsets that are too old.
@@ -155,13 +192,15 @@ impl Groups {
                 }
             }
         }
-        let turn = Turn { now, config: &self.config, log: &mut lead.log, outputs };
-        let mut leading = leading::Leading { store: &self.store, groups: &mut lead.groups, turn };
+        let cleans_up = lead.cleanup_at <= now.monotonic;
+        let Some(mut leading) = self.leading(now, outputs) else { return };
         leading.tick_groups();
-        if lead.cleanup_at <= now.monotonic {
+        if cleans_up {
             let more = leading.expire();
             let next = if more { EXPIRY_PAUSE } else { self.config.offsets_check_interval };
-            lead.cleanup_at = now.monotonic + next;
+            if let Some(lead) = &mut self.lead {
+                lead.cleanup_at = now.monotonic + next;
+            }
         }
     }
 
@@ -172,6 +211,13 @@ impl Groups {
         let idle = lead.groups.is_empty() && self.store.offsets.is_empty();
         let cleanup = (!idle).then_some(lead.cleanup_at);
         lead.log.deadline().into_iter().chain(lead.groups.deadline()).chain(cleanup).min()
+    }
+
+    fn leading<'a>(&'a mut self, now: Now, outputs: &'a mut Vec<Output>) -> Option<Leading<'a>> {
+        let lead = self.lead.as_mut()?;
+        let turn = Turn { now, config: &self.config, log: &mut lead.log, outputs };
+        let topics = self.topics.as_ref();
+        Some(Leading { store: &self.store, topics, groups: &mut lead.groups, turn })
     }
 
     /// Whether both have the same committed state.

@@ -10,6 +10,7 @@ use super::types::{
     TopicPartition,
 };
 use crate::types::RequestId;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -81,6 +82,7 @@ impl Leading<'_> {
         for asked in delete.partitions {
             let checked = match self.groups.get(&delete.group) {
                 Some(Body::Classic(group)) => group.check_offset_delete(&asked.topic),
+                Some(Body::Consumer(group)) => group.check_offset_delete(&asked.topic),
                 None => Ok(()),
             };
             if checked == Err(GroupError::NonEmptyGroup) {
@@ -104,6 +106,18 @@ impl Leading<'_> {
         keys.into_iter().map(|key| offset_record(group, key, None)).collect()
     }
 
+    /// Tombstones for the offsets of topics that are gone, in all groups.
+    pub(super) fn forget_topics(&mut self, gone: &BTreeSet<String>) {
+        let mut groups: BTreeSet<String> = self.store.offsets.keys().cloned().collect();
+        groups.extend(self.turn.log.groups().cloned());
+        for group in groups {
+            let keys = self.turn.log.planned_offsets(self.store, &group);
+            let keys = keys.into_iter().filter(|(topic, _)| gone.contains(topic));
+            let tombstones = keys.map(|key| offset_record(&group, key, None)).collect();
+            self.turn.append_each(tombstones);
+        }
+    }
+
     /// Whether there is such a group, of any kind.
     pub(super) fn exists(&self, group: &str) -> bool {
         self.groups.get(group).is_some() || self.turn.log.has_planned_offsets(self.store, group)
@@ -112,6 +126,7 @@ impl Leading<'_> {
     fn check_commit(&mut self, commit: &OffsetCommit) -> Result<(), GroupError> {
         match self.groups.get_mut(&commit.group) {
             Some(Body::Classic(group)) => group.check_commit(commit, &self.turn),
+            Some(Body::Consumer(group)) => group.check_commit(commit),
             // A group that only has offsets, or is to have its first ones.
             None if commit.generation < 0 => Ok(()),
             None => Err(GroupError::IllegalGeneration),
@@ -120,6 +135,7 @@ impl Leading<'_> {
 
     fn check_fetch(&self, fetch: &OffsetFetch) -> Result<(), GroupError> {
         match self.groups.get(&fetch.group) {
+            Some(Body::Consumer(group)) => group.check_fetch(fetch),
             Some(Body::Classic(_)) | None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod chance;
 mod classic;
+mod consumer;
 mod ledger;
 mod model;
 mod offsets;

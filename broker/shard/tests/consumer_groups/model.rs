@@ -129,10 +129,11 @@ impl Model {
                 let request = self.world.ask(client.join(fresh, &mut self.chance));
                 client.stage = Stage::Joining(request);
             }
-            Stage::Joining(request) => match self.world.take(request) {
-                Some(answer) => self.joined(at, &answer),
-                None => {}
-            },
+            Stage::Joining(request) => {
+                if let Some(answer) = self.world.take(request) {
+                    self.joined(at, &answer);
+                }
+            }
             Stage::Syncing(request, generation) => match self.world.take(request) {
                 Some(Ok(GroupResponse::Synced(synced))) => {
                     self.synced(at, generation, synced.assignment);

@@ -4,6 +4,7 @@ use raftline_proto::time::{Monotonic, Now, Timestamp};
 use raftline_shard::consumer_groups::Groups;
 use raftline_shard::consumer_groups::limits::GroupsConfig;
 use raftline_shard::consumer_groups::record::GroupRecord;
+use raftline_shard::consumer_groups::types::TopicImage;
 use raftline_shard::consumer_groups::types::{
     Answer, CommitOffset, GroupProtocol, GroupRequest, GroupResponse, Heartbeat, JoinGroup, Joined,
     LeaveGroup, LeavingMember, MemberIdRule, OffsetCommit, OffsetFetch, Output, SyncGroup, Synced,
@@ -25,6 +26,8 @@ pub struct World {
     pub commits: bool,
     pub answers: BTreeMap<RequestId, Answer>,
     pub unanswered: usize,
+    /// What the coordinator was told of topics.
+    pub topics: Option<BTreeMap<String, TopicImage>>,
     next: u64,
 }
 
@@ -32,7 +35,7 @@ impl World {
     pub fn new(config: GroupsConfig) -> Self {
         let now = Now { monotonic: Monotonic(1), wall: Timestamp(1_000_000_000_000) };
         let mut groups = Groups::new(config.clone());
-        groups.lead(now);
+        groups.lead(now, &mut Vec::new());
         Self {
             groups,
             config,
@@ -42,6 +45,7 @@ impl World {
             commits: true,
             answers: BTreeMap::new(),
             unanswered: 0,
+            topics: None,
             next: 1,
         }
     }
@@ -76,6 +80,18 @@ impl World {
         let shown = format!("{request:?}");
         let id = self.ask(request);
         self.take(id).unwrap_or_else(|| panic!("not answered: {shown}"))
+    }
+
+    /// Topics by name, partitions and id.
+    pub fn topics(&mut self, topics: &[(&str, i32, u128)]) {
+        let image = |(name, partitions, id): &(&str, i32, u128)| {
+            ((*name).into(), TopicImage { partitions: *partitions, id: *id })
+        };
+        let topics: BTreeMap<String, TopicImage> = topics.iter().map(image).collect();
+        let mut outputs = Vec::new();
+        self.groups.topics_changed(self.now, &topics, &mut outputs);
+        self.topics = Some(topics);
+        self.carry_out(outputs);
     }
 
     /// Commits one appended record.
@@ -125,7 +141,12 @@ impl World {
         }
         assert!(groups.same_state(&compacted), "compaction loses nothing");
         self.groups = groups;
-        self.groups.lead(self.now);
+        let mut outputs = Vec::new();
+        if let Some(topics) = &self.topics {
+            self.groups.topics_changed(self.now, topics, &mut outputs);
+        }
+        self.groups.lead(self.now, &mut outputs);
+        self.carry_out(outputs);
     }
 
     /// The log with the last record of each key only.

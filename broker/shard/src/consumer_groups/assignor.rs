@@ -1,0 +1,180 @@
+//! The two server-side assignors of the new protocol. Pure: the same members, topics and earlier target give the same
+//! target everywhere.
+
+use super::consumer::Topics;
+use super::record::{Assignment, ConsumerMemberValue};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// How partitions are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Assignor {
+    /// As evenly as subscriptions allow, moving as few as it takes. The default.
+    Uniform,
+    /// Topic by topic, neighbours together: members of two topics with equal counts get equal numbers.
+    Range,
+}
+
+impl Assignor {
+    /// Kafka's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uniform => "uniform",
+            Self::Range => "range",
+        }
+    }
+
+    /// The assignor of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        [Self::Uniform, Self::Range].into_iter().find(|assignor| assignor.name() == name)
+    }
+}
+
+/// The assignor that most members ask for.
+pub(super) fn preferred(members: &BTreeMap<String, ConsumerMemberValue>) -> Assignor {
+    let asked = members.values().filter_map(|member| Assignor::find(member.server_assignor.as_deref()?));
+    let range = asked.clone().filter(|assignor| *assignor == Assignor::Range).count();
+    if range > asked.count() - range { Assignor::Range } else { Assignor::Uniform }
+}
+
+/// Shares out all partitions of the topics that anybody subscribes to.
+pub(super) fn assign(
+    assignor: Assignor,
+    members: &BTreeMap<String, ConsumerMemberValue>,
+    earlier: &BTreeMap<String, Assignment>,
+    topics: &Topics,
+) -> BTreeMap<String, Assignment> {
+    let shares = Shares::new(members, topics);
+    match assignor {
+        Assignor::Uniform => shares.uniform(earlier),
+        Assignor::Range => shares.range(),
+    }
+}
+
+/// Members by number: arithmetic instead of names in the inner loops.
+struct Shares<'a> {
+    ids: Vec<&'a String>,
+    /// What is before another in a range: static members keep their place under a new id.
+    ranks: Vec<&'a String>,
+    /// Who subscribes to each topic that exists, and how many partitions it has.
+    topics: BTreeMap<&'a String, (i32, Vec<usize>)>,
+    /// How many partitions each member has.
+    loads: Vec<usize>,
+}
+
+impl<'a> Shares<'a> {
+    fn new(members: &'a BTreeMap<String, ConsumerMemberValue>, images: &'a Topics) -> Self {
+        let ids: Vec<&String> = members.keys().collect();
+        let ranks = members.iter().map(|(id, member)| member.instance_id.as_ref().unwrap_or(id)).collect();
+        let mut topics: BTreeMap<&String, (i32, Vec<usize>)> = BTreeMap::new();
+        for (number, member) in members.values().enumerate() {
+            for name in &member.subscribed_topics {
+                if let Some((name, image)) = images.get_key_value(name) {
+                    topics.entry(name).or_insert((image.partitions, Vec::new())).1.push(number);
+                }
+            }
+        }
+        let loads = vec![0; ids.len()];
+        Self { ids, ranks, topics, loads }
+    }
+
+    fn range(mut self) -> BTreeMap<String, Assignment> {
+        let mut target = self.nothing();
+        let topics = core::mem::take(&mut self.topics);
+        for (topic, (count, mut subscribers)) in topics {
+            subscribers.sort_by_key(|number| self.ranks[*number]);
+            let (Ok(count), members) = (usize::try_from(count), subscribers.len()) else { continue };
+            let (each, more) = (count / members, count % members);
+            let mut partitions = 0_i32..;
+            for (place, number) in subscribers.into_iter().enumerate() {
+                let share = each + usize::from(place < more);
+                let taken: alloc::collections::BTreeSet<i32> = partitions.by_ref().take(share).collect();
+                if !taken.is_empty() {
+                    target.entry(self.ids[number].clone()).or_default().insert(topic.clone(), taken);
+                }
+            }
+        }
+        target
+    }
+
+    /// Everybody keeps what it had, the rest goes to who has least, and then partitions move from who has more to who
+    /// has less while that makes it more even.
+    fn uniform(mut self, earlier: &BTreeMap<String, Assignment>) -> BTreeMap<String, Assignment> {
+        let topics = core::mem::take(&mut self.topics);
+        let mut owners = self.kept(&topics, earlier);
+        for ((topic, _), owner) in &mut owners {
+            if owner.is_none() {
+                *owner = topics.get(topic).and_then(|(_, subscribers)| self.least(subscribers));
+                if let Some(number) = *owner {
+                    self.loads[number] += 1;
+                }
+            }
+        }
+        for _ in 0..BALANCE_ROUNDS_MAX {
+            let mut moved = false;
+            for ((topic, _), owner) in &mut owners {
+                let subscribers = topics.get(topic).map(|(_, subscribers)| subscribers.as_slice());
+                let (Some(from), Some(to)) = (*owner, subscribers.and_then(|all| self.least(all))) else {
+                    continue;
+                };
+                if self.loads[from] >= self.loads[to] + 2 {
+                    self.loads[from] -= 1;
+                    self.loads[to] += 1;
+                    *owner = Some(to);
+                    moved = true;
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        let mut target = self.nothing();
+        for ((topic, partition), owner) in owners {
+            if let Some(owner) = owner {
+                let assignment = target.entry(self.ids[owner].clone()).or_default();
+                assignment.entry(topic.clone()).or_default().insert(partition);
+            }
+        }
+        target
+    }
+
+    /// All partitions, with those owners who may stay.
+    fn kept(
+        &mut self,
+        topics: &BTreeMap<&'a String, (i32, Vec<usize>)>,
+        earlier: &BTreeMap<String, Assignment>,
+    ) -> BTreeMap<(&'a String, i32), Option<usize>> {
+        let mut owners = BTreeMap::new();
+        for (topic, (count, _)) in topics {
+            owners.extend((0..*count).map(|partition| ((*topic, partition), None)));
+        }
+        for number in 0..self.ids.len() {
+            for (topic, partitions) in earlier.get(self.ids[number]).into_iter().flatten() {
+                let Some((name, (_, subscribers))) = topics.get_key_value(topic) else { continue };
+                if subscribers.binary_search(&number).is_err() {
+                    continue;
+                }
+                for partition in partitions {
+                    if let Some(owner @ None) = owners.get_mut(&(*name, *partition)) {
+                        *owner = Some(number);
+                        self.loads[number] += 1;
+                    }
+                }
+            }
+        }
+        owners
+    }
+
+    fn least(&self, subscribers: &[usize]) -> Option<usize> {
+        subscribers.iter().copied().min_by_key(|number| self.loads[*number])
+    }
+
+    fn nothing(&self) -> BTreeMap<String, Assignment> {
+        self.ids.iter().map(|id| ((*id).clone(), Assignment::new())).collect()
+    }
+}
+
+/// Each round moves what it can; two are enough where all subscribe to the same.
+const BALANCE_ROUNDS_MAX: usize = 16;

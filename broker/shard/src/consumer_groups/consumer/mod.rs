@@ -1,0 +1,168 @@
+//! The new protocol (KIP-848): the coordinator assigns, members follow one by one.
+//!
+//! Every change of members or subscriptions moves the *group epoch*. A *target assignment* is made for it. Each member
+//! goes from where it is to its target on its own heartbeats: it first gives up what is not its any more and says so,
+//! then its *member epoch* moves, then it gets what others have given up. No partition is with two members on the way.
+//!
+//! Invariant: `state` is what the store will be for this group once all that is appended is committed. Plans are made
+//! from it, and no answer goes out before everything appended until then is committed.
+//!
+//! In reading order: this file (what a group is), [`heartbeat`] (a member's heartbeat, step by step), [`reconcile`]
+//! (one member's next step), [`leave`] (who goes), [`view`] (what is shown and checked).
+
+mod heartbeat;
+mod leave;
+mod reconcile;
+mod view;
+
+use super::limits::GroupsConfig;
+use super::record::{ConsumerValue, GroupRecord, MemberState};
+use super::store::ConsumerState;
+use super::types::TopicImage;
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+use raftline_proto::time::{Monotonic, Timestamp};
+
+/// All topics, by name.
+pub(super) type Topics = BTreeMap<String, TopicImage>;
+
+/// One group of the new protocol.
+#[derive(Debug)]
+pub(super) struct ConsumerGroup {
+    id: String,
+    state: ConsumerState,
+    /// Invariant: one for each member of `state`.
+    sessions: BTreeMap<String, Session>,
+}
+
+/// When a member is given up.
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    /// It was silent for too long.
+    ends: Monotonic,
+    /// It kept for too long what it has to give up.
+    revoke_by: Option<Monotonic>,
+}
+
+impl ConsumerGroup {
+    /// A group that nobody is in.
+    pub fn new(id: String) -> Self {
+        Self { id, state: ConsumerState::default(), sessions: BTreeMap::new() }
+    }
+
+    /// A group as its records say; sessions begin now.
+    pub fn load(id: &str, state: &ConsumerState, config: &GroupsConfig, now: Monotonic) -> Self {
+        let session = |(member_id, member): (&String, &super::record::ConsumerMemberValue)| {
+            let current = state.currents.get(member_id);
+            let revoking = current.is_some_and(|current| current.state == MemberState::UnrevokedPartitions);
+            let span = Duration::from_millis(u64::from(member.rebalance_timeout_ms));
+            let ends = now + config.consumer_session_timeout;
+            (member_id.clone(), Session { ends, revoke_by: revoking.then(|| now + span) })
+        };
+        let sessions = state.members.iter().map(session).collect();
+        Self { id: id.to_owned(), state: state.clone(), sessions }
+    }
+
+    /// Whether nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.state.members.is_empty()
+    }
+
+    /// Whether the log has, and will have, nothing of it.
+    pub fn is_forgettable(&self) -> bool {
+        self.state == ConsumerState::default()
+    }
+
+    /// When the group has to be looked at next.
+    pub fn deadline(&self) -> Option<Monotonic> {
+        self.sessions.values().flat_map(|session| session.revoke_by.into_iter().chain([session.ends])).min()
+    }
+
+    /// When the group's epoch was made, for retention.
+    pub fn epoch_timestamp(&self) -> Option<Timestamp> {
+        self.state.group.as_ref().map(|group| group.epoch_timestamp)
+    }
+
+    /// Tombstones for all that the log has of it.
+    pub fn tombstones(&self) -> Vec<GroupRecord> {
+        let mut ids: BTreeSet<&String> = self.state.members.keys().collect();
+        ids.extend(self.state.targets.keys());
+        ids.extend(self.state.currents.keys());
+        let mut tombstones: Vec<GroupRecord> =
+            ids.into_iter().flat_map(|member_id| self.member_tombstones(member_id)).collect();
+        if self.state.group.is_some() {
+            tombstones.push(GroupRecord::Consumer { group: self.id.clone(), value: None });
+        }
+        tombstones
+    }
+
+    /// Topics came, went or grew: if the group is subscribed to any of them, it needs another target.
+    pub fn topics_changed(&mut self, topics: &Topics, now: Timestamp) -> Vec<GroupRecord> {
+        let mut plan = Vec::new();
+        let digest = self.topics_digest(topics);
+        if !self.is_empty() && self.state.group.as_ref().is_none_or(|group| group.topics_digest != digest) {
+            self.move_epoch(topics, now, &mut plan);
+        }
+        plan
+    }
+
+    /// Plans a record: the state is as if it were committed.
+    fn plan(&mut self, record: GroupRecord, plan: &mut Vec<GroupRecord>) {
+        self.state.apply(&record);
+        plan.push(record);
+    }
+
+    fn group_value(&self) -> ConsumerValue {
+        let none = ConsumerValue {
+            epoch: 0,
+            target_epoch: 0,
+            topics_digest: 0,
+            epoch_timestamp: Timestamp::default(),
+        };
+        self.state.group.clone().unwrap_or(none)
+    }
+
+    /// The next group epoch: the target is out of date.
+    fn move_epoch(&mut self, topics: &Topics, now: Timestamp, plan: &mut Vec<GroupRecord>) {
+        let value = ConsumerValue {
+            epoch: self.group_value().epoch.saturating_add(1),
+            topics_digest: self.topics_digest(topics),
+            epoch_timestamp: now,
+            ..self.group_value()
+        };
+        self.plan(GroupRecord::Consumer { group: self.id.clone(), value: Some(value) }, plan);
+    }
+
+    fn member_tombstones(&self, member_id: &str) -> [GroupRecord; 3] {
+        let (group, member_id) = (self.id.clone(), member_id.to_owned());
+        [
+            GroupRecord::ConsumerCurrent { group: group.clone(), member_id: member_id.clone(), value: None },
+            GroupRecord::ConsumerTarget { group: group.clone(), member_id: member_id.clone(), value: None },
+            GroupRecord::ConsumerMember { group, member_id, value: None },
+        ]
+    }
+
+    /// A digest of the topics subscribed to, as they are (FNV-1a, 64 bits).
+    fn topics_digest(&self, topics: &Topics) -> u64 {
+        let subscribed: BTreeSet<&String> =
+            self.state.members.values().flat_map(|member| &member.subscribed_topics).collect();
+        let mut digest: u64 = 0xcbf2_9ce4_8422_2325;
+        let mut take = |bytes: &[u8]| {
+            for byte in bytes {
+                digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        };
+        for name in subscribed {
+            if let Some(topic) = topics.get(name) {
+                take(name.as_bytes());
+                take(&[0xff]);
+                take(&topic.id.to_le_bytes());
+                take(&topic.partitions.to_le_bytes());
+            }
+        }
+        digest
+    }
+}

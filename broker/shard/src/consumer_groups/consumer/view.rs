@@ -1,0 +1,105 @@
+//! What a group shows of itself, and what others have to ask it before they act.
+
+use super::ConsumerGroup;
+use crate::consumer_groups::assignor::preferred;
+use crate::consumer_groups::record::{ConsumerMemberValue, MemberState};
+use crate::consumer_groups::types::{
+    ConsumerDescription, ConsumerMemberDescription, GroupError, OffsetCommit, OffsetFetch,
+};
+use alloc::string::String;
+
+impl ConsumerGroup {
+    /// Kafka's word for the state.
+    pub fn state_name(&self) -> &'static str {
+        let group = self.group_value();
+        let settled = self.state.currents.values().all(|current| {
+            current.state == MemberState::Stable && current.member_epoch == group.target_epoch
+        });
+        if self.is_empty() {
+            "Empty"
+        } else if group.epoch > group.target_epoch {
+            "Assigning"
+        } else if settled {
+            "Stable"
+        } else {
+            "Reconciling"
+        }
+    }
+
+    /// The group as it will be once all that is appended is committed.
+    pub fn describe(&self) -> ConsumerDescription {
+        let group = self.group_value();
+        let member = |(member_id, member): (&String, &ConsumerMemberValue)| {
+            let current = self.state.currents.get(member_id).cloned().unwrap_or_default();
+            ConsumerMemberDescription {
+                member_id: member_id.clone(),
+                instance_id: member.instance_id.clone(),
+                rack_id: member.rack_id.clone(),
+                member_epoch: current.member_epoch,
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                subscribed_topics: member.subscribed_topics.iter().cloned().collect(),
+                assignment: current.assigned,
+                target: self.state.targets.get(member_id).cloned().unwrap_or_default(),
+            }
+        };
+        ConsumerDescription {
+            state: self.state_name(),
+            group_epoch: group.epoch,
+            assignment_epoch: group.target_epoch,
+            assignor: preferred(&self.state.members).name(),
+            members: self.state.members.iter().map(member).collect(),
+        }
+    }
+
+    /// Whether this member may commit offsets in this epoch.
+    ///
+    /// # Errors
+    /// What it has to do instead.
+    pub fn check_commit(&self, commit: &OffsetCommit) -> Result<(), GroupError> {
+        if commit.generation < 0 && self.is_empty() {
+            return Ok(());
+        }
+        self.check_member(&commit.member_id, commit.generation)
+    }
+
+    /// Whether this member may fetch offsets in this epoch; without a member, anybody may.
+    ///
+    /// # Errors
+    /// What it has to do instead.
+    pub fn check_fetch(&self, fetch: &OffsetFetch) -> Result<(), GroupError> {
+        match &fetch.member_id {
+            None if fetch.member_epoch < 0 => Ok(()),
+            Some(id) if id.is_empty() && fetch.member_epoch < 0 => Ok(()),
+            Some(id) => self.check_member(id, fetch.member_epoch),
+            None => Err(GroupError::UnknownMemberId),
+        }
+    }
+
+    /// Whether offsets of `topic` may be deleted.
+    ///
+    /// # Errors
+    /// If any member is subscribed to it.
+    pub fn check_offset_delete(&self, topic: &str) -> Result<(), GroupError> {
+        if self.state.members.values().any(|member| member.subscribed_topics.contains(topic)) {
+            return Err(GroupError::GroupSubscribedToTopic);
+        }
+        Ok(())
+    }
+
+    /// The member with this instance id.
+    pub(super) fn holder(&self, instance_id: &str) -> Option<&String> {
+        let holds = |member: &ConsumerMemberValue| member.instance_id.as_deref() == Some(instance_id);
+        self.state.members.iter().find(|(_, member)| holds(member)).map(|(id, _)| id)
+    }
+
+    fn check_member(&self, id: &str, epoch: i32) -> Result<(), GroupError> {
+        if !self.state.members.contains_key(id) {
+            return Err(GroupError::UnknownMemberId);
+        }
+        match self.state.currents.get(id) {
+            Some(current) if current.member_epoch == epoch => Ok(()),
+            Some(_) | None => Err(GroupError::StaleMemberEpoch),
+        }
+    }
+}
