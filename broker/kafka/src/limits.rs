@@ -11,6 +11,9 @@ pub const FRAME_RESERVE_BYTES_MIN: usize = 64 << 10;
 /// The body of any request but Produce: 16 MiB.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
+/// Any text, in either direction: what a 16-bit size can state, and Kafka's own bound where sizes are varints.
+pub const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+
 /// Array elements of one request, over all its arrays and their nesting.
 pub const REQUEST_ELEMENTS_MAX: usize = 1 << 18;
 

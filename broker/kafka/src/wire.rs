@@ -4,7 +4,7 @@
 //! the *flexible* versions of a message (KIP-482) all three have an unsigned varint of the size plus one, 0 is null,
 //! and every structure ends in a list of tagged fields.
 
-use crate::limits::REQUEST_TAGS_MAX;
+use crate::limits::{REQUEST_TAGS_MAX, TEXT_BYTES_MAX};
 use bytes::Bytes;
 use core::fmt;
 use kafka_protocol::protocol::StrBytes;
@@ -228,9 +228,15 @@ pub(crate) fn varint(reader: &mut Reader<'_>) -> Result<u32, WireError> {
 
 /// The size of a text, or `None` for null.
 pub(crate) fn text_size(reader: &mut Reader<'_>, encoding: Encoding) -> Result<Option<usize>, WireError> {
-    match encoding {
-        Encoding::Fixed => signed_size(i16::from_be_bytes(reader.array()?).into()),
-        Encoding::Flexible => compact_size(reader),
+    let size = match encoding {
+        Encoding::Fixed => signed_size(i16::from_be_bytes(reader.array()?).into())?,
+        Encoding::Flexible => compact_size(reader)?,
+    };
+    match size {
+        Some(found) if found > TEXT_BYTES_MAX => {
+            Err(WireError::TooMany { found: found as u64, max: TEXT_BYTES_MAX as u64 })
+        }
+        size => Ok(size),
     }
 }
 

@@ -173,6 +173,20 @@ fn each_bound_refuses_with_both_numbers() {
     assert!(refused.contains("16777217 is over the bound of 16777216"), "{refused}");
 }
 
+/// A text that is read in a flexible version can be repeated in any answer.
+#[test]
+fn texts_are_no_longer_than_their_fixed_size_can_state() {
+    let group = |bytes: usize| {
+        let size = bytes + 1;
+        let size = [size & 0x7f | 0x80, size >> 7 & 0x7f | 0x80, size >> 14];
+        let size = size.map(|byte| u8::try_from(byte).expect("a byte"));
+        [&[2][..], &size, &vec![b'g'; bytes], &[0, 0]].concat()
+    };
+    assert!(cost(Api::ConsumerGroupDescribe, 0, &group(32_767).into()).is_ok());
+    let refused = refusal(Api::ConsumerGroupDescribe, 0, group(32_768));
+    assert!(refused.contains("32768 is over the bound of 32767"), "{refused}");
+}
+
 #[test]
 fn tagged_fields_are_bounded_in_one_structure_and_in_all() {
     // One truth value, then tagged fields without a value.

@@ -1,6 +1,7 @@
 //! The writer of frames.
 
 use super::{Encoding, SIZE_BYTES};
+use crate::limits::TEXT_BYTES_MAX;
 use bytes::{BufMut, Bytes, BytesMut};
 use raftline_proto::ids::Offset;
 use uuid::Uuid;
@@ -53,7 +54,8 @@ impl Output {
         self.bytes.put_u8(low_seven_bits(value));
     }
 
-    /// A text; one that its size cannot state is cut before the character that does not fit.
+    /// A text; one over the bound, such as an error that quotes too much, is cut before the character that does not
+    /// fit.
     pub(crate) fn optional_text(&mut self, text: Option<&str>) {
         let text = text.map(|text| &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]);
         match self.encoding {
@@ -139,6 +141,3 @@ impl Output {
 fn low_seven_bits(value: u32) -> u8 {
     u8::try_from(value & 0x7f).expect("seven bits fit a byte")
 }
-
-/// What a text's 16-bit size can state.
-const TEXT_BYTES_MAX: usize = i16::MAX as usize;
