@@ -358,6 +358,11 @@ impl<'a> Standing<'a> {
         FetchError::NotLeader { leader: self.leader(), term: self.raft.term() }
     }
 
+    /// This replica's term.
+    pub fn term(&self) -> Term {
+        self.raft.term()
+    }
+
     pub fn not_leader_produce(&self) -> ProduceError {
         ProduceError::NotLeader { leader: self.leader(), term: self.raft.term() }
     }

@@ -26,6 +26,7 @@ use raftline_raft::types::{AckWanted, Input, ProposeError};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
     pub request: RequestId,
+    pub in_term: Option<Term>,
     pub batch: BatchInfo,
     pub durability: Durability,
     pub deadline: Monotonic,
@@ -58,7 +59,7 @@ impl Group {
             return Admission::Refused(ProduceError::UnknownGroup);
         };
         match self.standing() {
-            Some(standing) if standing.leads() => {
+            Some(standing) if standing.leads() && order.in_term.is_none_or(|term| term == standing.term()) => {
                 partition.admit(&order.batch, turn.intake, self.tail.pending().len())
             }
             Some(standing) => Admission::Refused(standing.not_leader_produce()),

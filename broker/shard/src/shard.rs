@@ -101,8 +101,8 @@ impl Shard {
     pub fn handle<P>(&mut self, now: Now, event: Event<P>, effects: &mut Vec<Effect<P>>) {
         match event {
             Event::Tick => self.tick(now, effects),
-            Event::Produce { request, group, batch, payload, durability, deadline } => {
-                let order = Order { request, batch, durability, deadline };
+            Event::Produce { request, group, in_term, batch, payload, durability, deadline } => {
+                let order = Order { request, in_term, batch, durability, deadline };
                 if !self.touch(now, group, effects, |group, turn| group.produce(order, payload, turn)) {
                     effects.push(refuse(request, ProduceError::UnknownGroup));
                 }

@@ -119,6 +119,7 @@ impl Intake {
         let event = |request| Event::Produce {
             request,
             group,
+            in_term: None,
             batch,
             payload: Payload::Batch(bytes),
             durability,

@@ -25,6 +25,8 @@ pub enum Event<P> {
         request: RequestId,
         /// The partition's group.
         group: GroupId,
+        /// Append only if this replica leads in this very term: for who decided by what was in the log in that term.
+        in_term: Option<Term>,
         /// The batch's facts.
         batch: BatchInfo,
         /// The batch itself.

@@ -1,7 +1,7 @@
 //! Produce: acknowledgement, durability, idempotence, across failures.
 
 use crate::world::{End, N1, N2, N3, World};
-use raftline_proto::ids::{GroupId, NodeId, Offset};
+use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
 use raftline_shard::types::{DiskSpace, Durability, Event, ProduceError, Produced};
 use std::time::Duration;
 
@@ -275,6 +275,26 @@ fn a_follower_whose_disk_refuses_catches_up_later() {
 }
 
 #[test]
+fn memory_is_not_acknowledged_by_a_majority_that_refused_to_write() {
+    let (mut world, group) = World::with_topic();
+    world.produce(group, "a").expect("acknowledged");
+    let leader = world.leader(group);
+    let [full, gone] = others(leader);
+    world.end(gone, End::PowerCut);
+    world.node(full).full = true;
+    let wait = Duration::from_millis(700);
+    let make = world.produce_event(group, "b", None, Durability::Memory, wait);
+    let request = world.ask(leader, make);
+    assert_eq!(world.produced(request), Err(ProduceError::TimedOut), "only the leader holds it");
+    world.node(full).full = false;
+    let make = world.produce_event(group, "c", None, Durability::Memory, Duration::from_secs(5));
+    let request = world.ask(leader, make);
+    assert_eq!(base_offset(world.produced(request)), Offset(2));
+    assert_eq!(world.nodes[&full].last(group), world.nodes[&leader].last(group));
+    world.assert_no_alarms();
+}
+
+#[test]
 fn too_large_and_unknown_are_refused() {
     let mut world = World::registered();
     let command = world.topic("small", Some(1), &[("max.message.bytes", "70")]);
@@ -313,4 +333,27 @@ fn a_produce_that_finds_no_majority_times_out() {
     assert_eq!(world.now.since(began), Duration::from_millis(100));
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.read_all(group), ["a"], "the outcome was unknown, not a failure");
+}
+
+#[test]
+fn a_batch_for_another_term_is_refused() {
+    let (mut world, group) = World::with_topic();
+    let leader = world.leader(group);
+    let term = world.describe(leader, group).expect("a replica").term;
+    let send = |world: &mut World, in_term| {
+        let make = world.produce_event(group, "a", None, Durability::Quorum, Duration::from_secs(5));
+        let request = world.ask(leader, |request| match make(request) {
+            Event::Produce { request, group, batch, payload, durability, deadline, .. } => {
+                Event::Produce { request, group, in_term: Some(in_term), batch, payload, durability, deadline }
+            }
+            other => other,
+        });
+        world.produced(request)
+    };
+    assert_eq!(base_offset(send(&mut world, term)), Offset(0));
+    for other in [Term(term.get() - 1), term.next()] {
+        let refused = send(&mut world, other);
+        assert!(matches!(refused, Err(ProduceError::NotLeader { leader: Some(_), .. })), "{refused:?}");
+    }
+    assert_eq!(base_offset(send(&mut world, term)), Offset(1), "nothing was appended in between");
 }

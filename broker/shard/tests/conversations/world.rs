@@ -378,7 +378,7 @@ impl World {
             }),
         };
         let payload = Payload::Batch(text.to_owned());
-        move |request| Event::Produce { request, group, batch, payload, durability, deadline }
+        move |request| Event::Produce { request, group, in_term: None, batch, payload, durability, deadline }
     }
 
     /// Sends a batch of as many records as `text` has words to a node; the answer comes later.
