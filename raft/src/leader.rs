@@ -216,6 +216,8 @@ impl Raft {
         let received = quorum::majority_reached(membership, |voter| {
             if voter == own { self.log.last().index } else { leading.received(voter) }
         });
+        // What was proposed in this batch is not written yet, and the disk may refuse it. Followers have none of it.
+        let received = received.min(leading.held);
         // Only entries of the own term count; older ones are committed with them (Raft figure 8):
         // 1. (2, 2) is on S1 and S2; S5 leads term 3 and has (3, 2) of its own; 2. S1 leads term 4 and brings (2, 2) to
         // S3: a majority has it; 3. S1 crashes; S5 wins with its later last term, and replaces (2, 2) everywhere.
@@ -259,6 +261,7 @@ impl Raft {
         let (term, ack_wanted) = (self.hard_state.term, self.ack_wanted);
         let last = self.log.last().index;
         let State::Leader(leading) = &mut self.state else { return };
+        leading.held = last;
         for progress in &mut leading.peers {
             let Some(order) = progress.order(last, self.commit, &self.config) else { continue };
             let before = Index(order.from.get() - 1);
@@ -280,5 +283,33 @@ impl Raft {
                 ack,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::types::{Input, Recovered};
+    use alloc::vec;
+    use raftline_proto::ids::HardState;
+
+    #[test]
+    fn what_is_proposed_in_a_batch_is_not_held_in_it() {
+        let config = Config::new(NodeId(1), Membership::of_voters(vec![NodeId(1)]), 1);
+        let now = Monotonic::ZERO;
+        let mut raft = Raft::new(config, Recovered::default(), now);
+        let mut outputs = Vec::new();
+        raft.step(now, Input::Tick, &mut outputs);
+        let hard_state = HardState { term: Term(1), voted_for: Some(NodeId(1)) };
+        raft.step(now, Input::HardStateDurable { hard_state }, &mut outputs);
+        let second = raft.propose(now, 100, None, &mut outputs).expect("leads");
+        raft.flush(now, &mut outputs);
+        outputs.clear();
+        // A batch with a proposal, before which the news of an earlier sync should have come, and did not.
+        raft.propose(now, 100, None, &mut outputs).expect("leads");
+        raft.step(now, Input::LogDurable { last: second }, &mut outputs);
+        assert_eq!((raft.commit(), raft.received()), (Index(2), Index(2)));
+        assert!(!outputs.iter().any(|output| matches!(output, Output::Received { .. })), "{outputs:?}");
     }
 }

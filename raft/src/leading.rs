@@ -22,6 +22,9 @@ pub(crate) struct Leading {
     uncommitted_bytes: u64,
     /// A majority holds entries through here at least in memory.
     pub(crate) received: Index,
+    /// This replica itself holds entries through here at least in memory: what was appended before the last flush.
+    /// What the disk refused of them is told before anything else ([`crate::types::Input::AppendFailed`]).
+    pub(crate) held: Index,
     /// A hand-over under way.
     pub(crate) hand_over: Option<HandOver>,
     /// By when the live voters must be a majority, if they are not yet: it was elected by nodes that are not known to
@@ -47,6 +50,7 @@ impl Leading {
             uncommitted_from: first,
             uncommitted_bytes: 0,
             received: commit,
+            held: Index::ZERO,
             hand_over: None,
             quorum_by: None,
         }
