@@ -27,8 +27,11 @@ pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(900);
 /// How long a leader waits for progress before it asks a follower again, by default.
 pub const RESEND: Duration = Duration::from_millis(200);
 
-/// A full transport queue is tried again after this fraction of the resend time.
+/// A full transport queue is tried again after this fraction of the resend time, then after twice as long, and so on.
 pub const BUSY_RETRY_FRACTION: u32 = 8;
+
+/// The longest wait before a full transport queue is tried again.
+pub const BUSY_RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// A follower whose node answers but which itself leaves this many of the longest election timeouts of asking
 /// unanswered counts as dead (check-quorum).
@@ -36,5 +39,6 @@ pub const SILENCE_TIMEOUTS: u32 = 2;
 
 const _: () = assert!(ELECTION_TIMEOUT_MIN.as_micros() < ELECTION_TIMEOUT_MAX.as_micros());
 const _: () = assert!(RESEND.as_micros() < ELECTION_TIMEOUT_MIN.as_micros(), "one loss costs no election");
+const _: () = assert!(RESEND.as_micros() / (BUSY_RETRY_FRACTION as u128) < BUSY_RETRY_MAX.as_micros());
 const _: () = assert!(PROBE_BYTES_MAX <= IN_FLIGHT_BYTES_MAX);
 const _: () = assert!(VOTERS_MAX <= REPLICAS_MAX);

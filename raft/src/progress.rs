@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::limits;
 use alloc::collections::VecDeque;
+use core::time::Duration;
 use raftline_proto::ids::{Index, NodeId};
 use raftline_proto::time::Monotonic;
 
@@ -39,8 +40,11 @@ pub(crate) struct Progress {
     in_flight_bytes: u64,
     /// When to ask again if nothing moves. Invariant: set while alive, asked and not at rest.
     resend_at: Option<Monotonic>,
-    /// When to try a full transport queue again.
+    /// When to try a full transport queue again. Until then nothing else is due for it.
     busy_until: Option<Monotonic>,
+    /// How long was waited for that last: it doubles until the peer gives a sign of life. One whose node we hear and
+    /// cannot reach (a link broken in one direction) would otherwise be tried at the full rate, for each group.
+    busy_wait: Option<Duration>,
     /// Since when it has been asked without any answer.
     asked_since: Option<Monotonic>,
 }
@@ -118,6 +122,7 @@ impl Progress {
             in_flight_bytes: 0,
             resend_at: None,
             busy_until: None,
+            busy_wait: None,
             asked_since: None,
         }
     }
@@ -142,10 +147,7 @@ impl Progress {
         if !self.alive {
             return None;
         }
-        match (self.resend_at, self.busy_until) {
-            (Some(resend), Some(busy)) => Some(resend.min(busy)),
-            (resend, busy) => resend.or(busy),
-        }
+        self.busy_until.or(self.resend_at)
     }
 
     /// What to send now, if anything; it counts as ordered until [`Self::ordered_done`].
@@ -239,13 +241,22 @@ impl Progress {
     }
 
     fn wait_busy(&mut self, now: Monotonic, config: &Config) {
-        self.busy_until = Some(now + config.resend / limits::BUSY_RETRY_FRACTION);
+        let first = config.resend / limits::BUSY_RETRY_FRACTION;
+        let wait = self.busy_wait.map_or(first, |wait| (wait * 2).min(limits::BUSY_RETRY_MAX));
+        self.busy_wait = Some(wait);
+        self.busy_until = Some(now + wait);
     }
 
     /// Any answer to anything.
     pub(crate) fn heard(&mut self) {
         self.asked_since = None;
+        self.not_busy();
+    }
+
+    /// It gave a sign of life, or is another process: its queue may be tried at once.
+    fn not_busy(&mut self) {
         self.busy_until = None;
+        self.busy_wait = None;
     }
 
     /// It holds our log through `received`, on stable storage through `matched`.
@@ -328,7 +339,6 @@ impl Progress {
             Phase::Probe { .. } => self.next,
         };
         self.probe(next, Phase::Probe { carry: Carry::Nothing, sent: Sent::No });
-        self.busy_until = None;
         self.resend_at = Some(now + config.resend);
     }
 
@@ -340,7 +350,7 @@ impl Progress {
         self.received = self.matched;
         self.commit = Index::ZERO;
         self.asked_since = None;
-        self.busy_until = None;
+        self.not_busy();
         self.resend_at = Some(now + config.resend);
     }
 
@@ -348,7 +358,7 @@ impl Progress {
     pub(crate) fn pause(&mut self) {
         self.alive = false;
         self.resend_at = None;
-        self.busy_until = None;
+        self.not_busy();
         self.asked_since = None;
     }
 
@@ -357,9 +367,10 @@ impl Progress {
         if !self.alive {
             return;
         }
-        if self.busy_until.is_some_and(|until| until <= now) {
-            self.busy_until = None;
+        if self.busy_until.is_some_and(|until| now < until) {
+            return;
         }
+        self.busy_until = None;
         if self.resend_at.is_some_and(|at| at <= now) {
             self.ask_again(now, start, config);
         }
