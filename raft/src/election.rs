@@ -9,7 +9,7 @@ use crate::config::{FirstCampaign, PreVote};
 use crate::follower::Following;
 use crate::quorum;
 use crate::raft::{Grant, Raft, State};
-use crate::types::{Message, Output};
+use crate::types::{Alarm, Message, Output};
 use alloc::vec::Vec;
 use raftline_proto::ids::{EntryId, HardState, NodeId, Term};
 use raftline_proto::limits::TERM_MAX;
@@ -49,11 +49,28 @@ impl Raft {
     /// The wait for a leader, or for answers, is over.
     pub(crate) fn on_election_timeout(&mut self, now: Monotonic, outputs: &mut Vec<Output>) {
         assert!(self.is_voter(), "only voters wait for elections");
+        if !self.has_term_left() {
+            self.leader = None;
+            self.refuse_to_campaign(now, outputs);
+            return;
+        }
         match self.config.pre_vote {
             // A candidate whose round timed out asks first again, too: it may have been cut off meanwhile.
             PreVote::On => self.ask_beforehand(now, outputs),
             PreVote::Off => self.campaign(now, Transfer::None, outputs),
         }
+    }
+
+    /// Whether there is a term to ask for. Peers take none above the bound, and refuse the connection that brings it.
+    const fn has_term_left(&self) -> bool {
+        self.hard_state.term.get() < TERM_MAX
+    }
+
+    /// Stays what it is. A peer that lies must not stop the process, but somebody should know.
+    fn refuse_to_campaign(&mut self, now: Monotonic, outputs: &mut Vec<Output>) {
+        self.arm_election(now);
+        self.announce(outputs);
+        outputs.push(Output::Alarm(Alarm::NoTermLeft { term: self.hard_state.term }));
     }
 
     fn ask_beforehand(&mut self, now: Monotonic, outputs: &mut Vec<Output>) {
@@ -85,9 +102,8 @@ impl Raft {
     /// Raises the term and votes for itself. Nobody hears of it before that is durable ([`Self::on_saved`]).
     pub(crate) fn campaign(&mut self, now: Monotonic, transfer: Transfer, outputs: &mut Vec<Output>) {
         assert!(self.is_voter(), "only voters campaign");
-        if self.hard_state.term.get() >= TERM_MAX {
-            // No term is left. Nothing raises terms this far but a peer that lies; it must not stop the process.
-            self.arm_election(now);
+        if !self.has_term_left() {
+            self.refuse_to_campaign(now, outputs);
             return;
         }
         self.hard_state = HardState { term: self.hard_state.term.next(), voted_for: Some(self.config.node) };
@@ -353,5 +369,53 @@ impl Raft {
         for to in self.membership().voters.iter().copied().filter(|voter| *voter != self.config.node) {
             outputs.push(Output::Send { to, message: message.clone() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::types::{Input, Recovered, Role};
+    use alloc::vec;
+    use raftline_proto::ids::Membership;
+
+    fn at_the_last_term(pre_vote: PreVote) -> Raft {
+        let membership = Membership::of_voters(vec![NodeId(1), NodeId(2), NodeId(3)]);
+        let config = Config { pre_vote, ..Config::new(NodeId(1), membership, 1) };
+        let hard_state = HardState { term: Term(TERM_MAX), voted_for: None };
+        Raft::new(config, Recovered { hard_state, ..Recovered::default() }, Monotonic::ZERO)
+    }
+
+    #[test]
+    fn nobody_asks_for_a_term_above_the_last() {
+        let alarm = Output::Alarm(Alarm::NoTermLeft { term: Term(TERM_MAX) });
+        for pre_vote in [PreVote::On, PreVote::Off] {
+            let mut raft = at_the_last_term(pre_vote);
+            for _ in 0..3 {
+                let now = raft.deadline().expect("it goes on waiting");
+                let mut outputs = Vec::new();
+                raft.step(now, Input::Tick, &mut outputs);
+                raft.flush(now, &mut outputs);
+                assert_eq!(outputs, [alarm.clone()]);
+                assert_eq!((raft.role(), raft.term()), (Role::Follower, Term(TERM_MAX)));
+                assert!(raft.deadline().is_some_and(|deadline| deadline > now));
+            }
+        }
+    }
+
+    #[test]
+    fn a_hand_over_in_the_last_term_leaves_the_leader_in_place() {
+        let mut raft = at_the_last_term(PreVote::On);
+        let (now, term, leader) = (Monotonic::ZERO, Term(TERM_MAX), NodeId(2));
+        let (previous, commit) = (EntryId::ZERO, raftline_proto::ids::Index::ZERO);
+        let append = Message::Append { term, previous, commit, ack: crate::types::AckWanted::Durable };
+        let mut outputs = Vec::new();
+        raft.step(now, Input::Message { from: leader, message: append, entries: &[] }, &mut outputs);
+        outputs.clear();
+        let message = Message::TimeoutNow { term };
+        raft.step(now, Input::Message { from: leader, message, entries: &[] }, &mut outputs);
+        assert_eq!(outputs, [Output::Alarm(Alarm::NoTermLeft { term })]);
+        assert_eq!((raft.role(), raft.leader()), (Role::Follower, Some(leader)));
     }
 }

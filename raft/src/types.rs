@@ -354,6 +354,11 @@ pub enum Alarm {
         /// Our last entry.
         last: Index,
     },
+    /// No term is left to campaign for: nothing raises terms this far but a peer that lies. It follows and votes still.
+    NoTermLeft {
+        /// The current term, which is the last one.
+        term: Term,
+    },
     /// An append's entries are not consecutive, or their terms fall or pass the leader's.
     MalformedAppend {
         /// Who sent it.

@@ -334,7 +334,7 @@ impl Group {
                 self.quarantine_with(ShardAlarm::Raft(alarm), turn);
             }
             // The peer's word is not taken; nothing here is wrong.
-            Alarm::MatchPastEnd { .. } | Alarm::MalformedAppend { .. } => {
+            Alarm::MatchPastEnd { .. } | Alarm::MalformedAppend { .. } | Alarm::NoTermLeft { .. } => {
                 self.alarm(ShardAlarm::Raft(alarm), turn)
             }
         }
