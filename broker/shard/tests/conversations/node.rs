@@ -2,8 +2,9 @@
 
 use crate::log::{Disk, GroupFiles, Payload, Stored, Text};
 use crate::world::{PeerMessage, SHARDS};
+use raftline_proto::entry::EntryBody;
 use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, NodeId, Offset};
-use raftline_proto::time::{Monotonic, Now};
+use raftline_proto::time::{Monotonic, Now, Timestamp};
 use raftline_raft::types::{AppendResult, LogStart, Message, ReplicateOutcome, Role};
 use raftline_shard::types::{Effect, Event, FindBy, OpenedGroup, Reply, RequestId, ShardAlarm};
 use raftline_shard::{Shard, ShardConfig};
@@ -324,7 +325,7 @@ impl Node {
                 out.answers.push((request, Answer::Offset(offset.filter(|offset| *offset < up_to))));
             }
             Effect::Retain { group, older_than, bytes_max, up_to } => {
-                self.retain(group, older_than.is_some(), bytes_max, up_to.get());
+                self.retain(group, older_than, bytes_max, up_to.get());
             }
             Effect::LeaderChanged { group, leader, role, .. } => {
                 process.leaders.insert(group, (role, leader));
@@ -405,16 +406,21 @@ impl Node {
         self.submit(Event::Replicated { group, to, term, from, up_to, bytes, outcome });
     }
 
-    /// Lets everything below the last committed entry go where age counts, else by bytes.
-    fn retain(&mut self, group: GroupId, by_age: bool, bytes_max: Option<u64>, up_to: u64) {
+    /// Lets entries go that are too old or too many, as a log does whose segments hold one entry each.
+    fn retain(&mut self, group: GroupId, older_than: Option<Timestamp>, bytes_max: Option<u64>, up_to: u64) {
         let log = &mut self.disk.live.entry(group).or_default().log;
         let mut gone = None;
         while let Some(first) = log.entries.first() {
             let bytes: u64 = log.entries.iter().map(|stored| stored.info.header.entry_bytes()).sum();
             let too_much = bytes_max.is_some_and(|max| bytes > max);
-            // Each entry is a segment here, and the last one is still being written to.
+            let newest = match &first.info.body {
+                EntryBody::Data(batch) => Some(batch.max_timestamp),
+                EntryBody::NoOp | EntryBody::Membership(_) | EntryBody::Metadata(_) => None,
+            };
+            let too_old = older_than.is_some_and(|limit| newest < Some(limit));
+            // The last one is still being written to; it goes by age alone.
             let last = log.entries.len() == 1;
-            if last || !(by_age || too_much) || first.info.header.id.index.get() >= up_to {
+            if !(too_old || (too_much && !last)) || first.info.header.id.index.get() >= up_to {
                 break;
             }
             let header = log.entries.remove(0).info.header;
