@@ -241,6 +241,13 @@ impl Group {
         true
     }
 
+    /// Retention let the log's prefix go.
+    pub fn trimmed<P>(&mut self, start: LogStart, turn: &mut Turn<'_, P>) {
+        self.tail.trimmed(start);
+        self.body.trimmed(start);
+        self.step(Input::Trimmed { start }, turn);
+    }
+
     fn truncate<P>(&mut self, from: Index, turn: &mut Turn<'_, P>) {
         for entry in self.tail.truncate(from) {
             self.body.dropped(&entry);
@@ -258,6 +265,7 @@ impl Group {
             self.body.dropped(&entry);
         }
         self.tail.reset(start);
+        self.body.trimmed(start);
         turn.effects.push(Effect::Reset { group: self.id, start });
     }
 

@@ -395,6 +395,15 @@ impl Body {
         }
     }
 
+    /// The log begins later now.
+    pub fn trimmed(&mut self, start: LogStart) {
+        match self {
+            Self::Partition(partition) => partition.producers.trimmed(start.previous.index),
+            // Its log is never trimmed.
+            Self::Coordinator(_) => {}
+        }
+    }
+
     /// This replica leads now.
     pub fn begin_leading(&mut self, tail: &Tail) {
         match self {

@@ -2,6 +2,17 @@
 //!
 //! The state is a function of the log: committed batches are *folded* in log order on every replica, batches that
 //! are appended and not yet committed are kept aside and vanish with a truncation. A restart folds the log again.
+//!
+//! What retention lets go of the log, or a reset, goes from here too, batch by batch. So the state is a function of the
+//! log *as it is*: a replica that has run for a year and one that was restarted just now, or was filled from its
+//! leader's start, agree as soon as their logs begin at the same entry. (Kafka keeps snapshots beside its segments and
+//! lets a producer expire by time instead; here there is no second truth that could contradict the log.)
+//!
+//! The bound: a retry is recognised as long as one of the producer's last five batches is in the leader's log, which
+//! is at least as long as the topic's retention keeps them, and as fewer than [`PRODUCERS_MAX`] other producers have
+//! written since. After that the producer is unknown, and may begin anywhere (KIP-360): a retry of a batch that is
+//! deleted already is appended again, and a gap is not noticed. Replicas let segments go at their own times, so
+//! for batches *at* the edge of retention the answer depends on who leads.
 
 use crate::limits::{BATCHES_REMEMBERED, PRODUCERS_MAX};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -111,6 +122,19 @@ impl Producers {
         self.fold(stamp.id, Batch::new(entry, base_offset, &stamp, info.record_count));
     }
 
+    /// The log begins after `through` now: what it said before is forgotten, as a restart would.
+    pub fn trimmed(&mut self, through: Index) {
+        let by_age = &mut self.by_age;
+        self.committed.retain(|_, producer| {
+            let last = producer.batches.back().map(|batch| batch.entry.index);
+            producer.batches.retain(|batch| batch.entry.index > through);
+            if let (true, Some(last)) = (producer.batches.is_empty(), last) {
+                by_age.remove(&last);
+            }
+            !producer.batches.is_empty()
+        });
+    }
+
     fn fold(&mut self, id: ProducerId, batch: Batch) {
         let batches = match self.committed.get_mut(&id) {
             Some(producer) => {
@@ -168,6 +192,7 @@ fn sequence_after(sequence: u32, count: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
     use raftline_proto::ids::Term;
     use raftline_proto::time::Timestamp;
 
@@ -292,6 +317,50 @@ mod tests {
             Verdict::Append,
             "unknown begins anywhere"
         );
+    }
+
+    /// What a restart makes of the log's entries from `first` on.
+    fn folded(log: &[BatchInfo], first: usize) -> Producers {
+        let mut producers = Producers::default();
+        for (index, info) in (1..).zip(log).skip(first) {
+            producers.appended(entry(index), Offset(index * 10), info);
+            commit(&mut producers, index, info);
+        }
+        producers
+    }
+
+    #[test]
+    fn a_trim_leaves_what_a_restart_would_find() {
+        // Few that write often, and enough that write once to push others out.
+        let log: Vec<BatchInfo> = (0..6000_u64)
+            .map(|nth| match nth.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60 {
+                busy @ 0..4 => batch_of(ProducerId(busy), u16::try_from(nth / 700).expect("small"), 0, 1),
+                _ => batch_of(ProducerId(100 + nth % 2500), 0, 0, 1),
+            })
+            .collect();
+        for through in [0, 1, 2, 50, 1000, 3500, 3501, 5990, 5999, 6000] {
+            let mut trimmed = folded(&log, 0);
+            trimmed.trimmed(Index(through as u64));
+            let restarted = folded(&log, through);
+            assert_eq!(trimmed.by_age, restarted.by_age, "trimmed through {through}");
+            let batches = |producers: &Producers| -> Vec<(ProducerId, VecDeque<Batch>)> {
+                producers.committed.iter().map(|(id, producer)| (*id, producer.batches.clone())).collect()
+            };
+            assert_eq!(batches(&trimmed), batches(&restarted), "trimmed through {through}");
+            assert_eq!(trimmed.by_age.len(), trimmed.committed.len());
+        }
+    }
+
+    #[test]
+    fn a_trim_leaves_what_is_not_committed() {
+        let mut producers = Producers::default();
+        append(&mut producers, 1, &batch(0, 0, 1));
+        commit(&mut producers, 1, &batch(0, 0, 1));
+        append(&mut producers, 2, &batch(0, 1, 1));
+        producers.trimmed(Index(1));
+        assert!(matches!(producers.judge(&batch(0, 1, 1)), Verdict::Pending(_)));
+        assert_eq!(producers.judge(&batch(0, 2, 1)), Verdict::Append);
+        assert_eq!(producers.judge(&batch(0, 0, 1)), Verdict::OutOfOrder { expected: 2, found: 0 });
     }
 
     #[test]

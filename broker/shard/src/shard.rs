@@ -199,10 +199,7 @@ impl Shard {
                 }
             }
             Event::Trimmed { group, start } => {
-                self.answered(now, group, effects, |group, turn| {
-                    group.tail.trimmed(start);
-                    group.step(Input::Trimmed { start }, turn);
-                });
+                self.answered(now, group, effects, |group, turn| group.trimmed(start, turn));
             }
             Event::DiskSpace(disk) => self.disk_space(now, disk, effects),
             Event::Image(image) => self.follow_image(now, image, effects),

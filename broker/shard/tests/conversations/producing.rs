@@ -295,6 +295,47 @@ fn memory_is_not_acknowledged_by_a_majority_that_refused_to_write() {
 }
 
 #[test]
+fn producers_are_known_as_long_as_the_log_and_alike_on_all_replicas() {
+    let mut world = World::registered();
+    let command = world.topic("short", Some(1), &[("retention.ms", "1000")]);
+    world.command(command).expect("created");
+    let group = world.group("short", 0);
+    let leader = world.leader(group);
+    let [away, other] = others(leader);
+    world.produce_with(group, "a", (7, 0, 0)).expect("acknowledged");
+    world.converged(group);
+    world.end(away, End::Killed);
+    world.produce_with(group, "b", (7, 0, 1)).expect("acknowledged");
+    world.produce_with(group, "x", (8, 0, 0)).expect("acknowledged");
+    world.run_for(Duration::from_secs(31));
+    // The log is empty. `away` is behind its start and is reset.
+    world.start(away);
+    world.produce_with(group, "y", (8, 0, 1)).expect("acknowledged");
+    world.converged(group);
+    // Whoever leads: what went is not known, be it the old leader or one that was reset or restarted.
+    let known = |world: &mut World, leader: NodeId| {
+        assert_eq!(world.leader(group), leader);
+        let again = world.produce_with(group, "y", (8, 0, 1)).expect("acknowledged");
+        assert!(again.duplicate, "what is in the log is known on {leader}");
+        let gone = world.produce_with(group, "x", (8, 0, 0));
+        assert_eq!(gone, Err(ProduceError::OutOfOrderSequence { expected: 2, found: 0 }), "on {leader}");
+    };
+    known(&mut world, leader);
+    for next in [away, other, leader] {
+        let from = world.leader(group);
+        let transfer = |request| Event::Transfer { request, group: Some(group), to: Some(next) };
+        let request = world.ask(from, transfer);
+        world.shard_answer(request);
+        world.until("the hand-over", |world| (world.leader(group) == next).then_some(()));
+        known(&mut world, next);
+    }
+    // A producer of which nothing is left begins anywhere (KIP-360), on the leader that once knew it as well.
+    let again = world.produce_with(group, "b", (7, 0, 1)).expect("acknowledged");
+    assert!(!again.duplicate);
+    world.assert_no_alarms();
+}
+
+#[test]
 fn too_large_and_unknown_are_refused() {
     let mut world = World::registered();
     let command = world.topic("small", Some(1), &[("max.message.bytes", "70")]);
