@@ -18,6 +18,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 use raftline_proto::entry::{EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, GroupId, Index, Membership, NodeId, Term};
 use raftline_proto::time::{Monotonic, Now};
@@ -71,6 +72,8 @@ pub(crate) struct Closed {
     pub membership: Membership,
     /// The term that this replica led when it was closed: its followers are to be told.
     pub led: Option<Term>,
+    /// When they are told again, and how long was waited the last time: it doubles.
+    pub again: (Monotonic, Duration),
 }
 
 /// What the group is for.
@@ -234,16 +237,24 @@ impl Group {
         let led = self.leading;
         self.stop_leading(None, turn);
         self.refuse_all(turn);
-        self.stage = Stage::Closed(Closed { reason: reason.to_owned(), term, membership, led });
+        let again = (turn.now.monotonic, turn.config.timings.election_min);
+        self.stage = Stage::Closed(Closed { reason: reason.to_owned(), term, membership, led, again });
         self.say_stepped_down(turn);
         let (group, role) = (self.id, Role::Follower);
         turn.effects.push(Effect::LeaderChanged { group, term, leader: None, role });
     }
 
-    /// A quarantined leader tells its followers, who hear its node and so would wait for it for ever. Said again from
-    /// time to time, because it may be lost.
+    /// A quarantined leader tells its followers, who hear its node and so would wait for it for ever. Said again because
+    /// it may be lost: soon, as nobody serves the group meanwhile, then less and less often.
     pub fn say_stepped_down<P>(&mut self, turn: &mut Turn<'_, P>) {
-        let Stage::Closed(Closed { led: Some(term), membership, .. }) = &self.stage else { return };
+        let Stage::Closed(Closed { led: Some(term), membership, again, .. }) = &mut self.stage else {
+            return;
+        };
+        let (at, wait) = *again;
+        if turn.now.monotonic < at {
+            return;
+        }
+        *again = (turn.now.monotonic + wait, (wait * 2).min(turn.config.timings.retention_interval));
         for to in membership.all().filter(|node| *node != self.node) {
             let message = raftline_raft::types::Message::SteppedDown { term: *term };
             turn.effects.push(Effect::Send { group: self.id, to, message });
@@ -269,7 +280,8 @@ impl Group {
     pub fn deadline(&self) -> Option<Monotonic> {
         let raft = match &self.stage {
             Stage::Open(raft) => raft.deadline(),
-            Stage::Opening(_) | Stage::Closed(_) => None,
+            Stage::Closed(closed) => closed.led.map(|_| closed.again.0),
+            Stage::Opening(_) => None,
         };
         let parked = match &self.body {
             Body::Partition(partition) => partition.first_deadline(),

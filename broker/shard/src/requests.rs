@@ -257,6 +257,7 @@ impl Group {
     /// Answers requests whose time is over, and lets the engine look at the clock.
     pub fn tick<P>(&mut self, turn: &mut Turn<'_, P>) {
         self.step(Input::Tick, turn);
+        self.say_stepped_down(turn);
         let now = turn.now.monotonic;
         match &mut self.body {
             Body::Coordinator(coordinator) => coordinator.time_out(now, turn.effects),

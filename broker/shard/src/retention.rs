@@ -30,7 +30,7 @@ pub(crate) enum Look {
 }
 
 impl Shard {
-    /// Lets partitions look, and quarantined leaders say again that they lead no more.
+    /// Lets partitions look.
     pub(crate) fn retain<P>(&mut self, now: Now, look: Look, effects: &mut Vec<Effect<P>>) {
         let mut due: Vec<GroupId> = Vec::new();
         for (id, group) in &self.groups {
@@ -41,10 +41,7 @@ impl Shard {
             }
         }
         for id in due {
-            self.touch(now, id, effects, |group, turn| {
-                group.say_stepped_down(turn);
-                group.retain(turn);
-            });
+            self.touch(now, id, effects, |group, turn| group.retain(turn));
         }
     }
 }
@@ -53,8 +50,7 @@ impl Group {
     /// When the group wants the shard's slow timer; `None` if it has nothing to let go.
     pub fn retention_due(&self) -> Option<Monotonic> {
         match (&self.stage, &self.body) {
-            (Stage::Opening(_), _) | (Stage::Open(_), Body::Coordinator(_)) => None,
-            (Stage::Closed(closed), _) => closed.led.map(|_| Monotonic::ZERO),
+            (Stage::Opening(_) | Stage::Closed(_), _) | (Stage::Open(_), Body::Coordinator(_)) => None,
             (Stage::Open(_), Body::Partition(partition)) => {
                 let settings = &partition.settings;
                 let empty = self.tail.start().offset == self.tail.high_watermark();

@@ -65,6 +65,31 @@ fn a_log_that_fails_is_quarantined_and_another_leads() {
 }
 
 #[test]
+fn a_quarantined_leader_says_so_until_it_is_heard() {
+    let (mut world, group) = World::with_topic();
+    world.produce(group, "a").expect("acknowledged");
+    world.run_for(Duration::from_secs(1));
+    let leader = world.leader(group);
+    // Its node lives on, so nobody waits for another leader; what it says of this group is lost for a second.
+    world.muted.insert(group);
+    world.node(leader).submit(Event::Failed { group, reason: "segment 3 is unreadable".to_owned() });
+    world.run_for(Duration::from_secs(1));
+    world.muted.clear();
+    let began = world.now;
+    let next =
+        world.until("another leader", |world| Some(world.leader(group)).filter(|next| *next != leader));
+    assert!(world.now.since(began) < Duration::from_secs(4), "took {:?}", world.now.since(began));
+    let request = world.send(next, group, "b");
+    world.produced(request).expect("acknowledged");
+    // Once heard, it is silent.
+    world.run_for(Duration::from_secs(40));
+    let before = world.nodes[&leader].effects_done;
+    world.run_for(Duration::from_secs(10));
+    let effects = world.nodes[&leader].effects_done - before;
+    assert!(effects <= 2 * 101, "{effects} effects in ten seconds: more than signs of life");
+}
+
+#[test]
 fn an_idle_cluster_sends_signs_of_life_only() {
     let (mut world, group) = World::with_topic();
     world.produce(group, "a").expect("acknowledged");
