@@ -83,11 +83,13 @@ impl Group {
     }
 
     fn answer_or_park<P>(&mut self, order: &Order, entry: EntryId, receipt: Receipt, turn: &mut Turn<'_, P>) {
+        let Order { request, durability, deadline, .. } = *order;
         let Self { stage: Stage::Open(raft), body: Body::Partition(partition), leading, node, .. } = self
         else {
+            // The proposal closed the group, which answered all who waited then; this one did not wait yet.
+            turn.effects.push(refuse(request, ProduceError::LeadershipLost { leader: None }));
             return;
         };
-        let Order { request, durability, deadline, .. } = *order;
         let waiting = Waiting { request, entry, receipt, durability, deadline };
         let standing = Standing::of(raft, *leading, *node);
         partition.answer_or_park(waiting, &standing, turn.effects);
@@ -181,10 +183,15 @@ impl Group {
                         }
                     },
                 };
-                let Body::Coordinator(coordinator) = &mut self.body else { return };
-                match entry {
-                    Some(entry) => coordinator.parked.park(request, entry, deadline, reply),
-                    None => turn.effects.push(answer(request, Ok(reply))),
+                match (entry, &self.stage, &mut self.body) {
+                    (None, _, _) => turn.effects.push(answer(request, Ok(reply))),
+                    (Some(entry), Stage::Open(_), Body::Coordinator(coordinator)) => {
+                        coordinator.parked.park(request, entry, deadline, reply);
+                    }
+                    // The proposal closed the group, which answered all who waited then.
+                    (Some(_), Stage::Opening(_) | Stage::Closed(_), _) | (_, _, Body::Partition(_)) => {
+                        turn.effects.push(answer(request, Err(CoordinatorError::OutcomeUnknown)));
+                    }
                 }
             }
         }
@@ -282,4 +289,113 @@ fn patience<P>(deadline: Monotonic, turn: &Turn<'_, P>) -> Patience {
 /// The refusal of a fetch.
 pub(crate) fn refuse_fetch<P>(request: RequestId, why: FetchError) -> Effect<P> {
     Effect::Reply { request, reply: Reply::Fetched(Err(why)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ShardConfig, Timings, TopicDefaults};
+    use crate::coordinator::configs::Settings;
+    use crate::produce::Intake;
+    use crate::types::{DiskSpace, LogConfig, OpenedGroup};
+    use alloc::boxed::Box;
+    use alloc::collections::{BTreeMap, BTreeSet};
+    use alloc::string::String;
+    use raftline_proto::ids::{
+        BootId, GroupId, HardState, Incarnation, Index, NodeId, PartitionIndex, TopicId,
+    };
+    use raftline_proto::time::{Now, Timestamp};
+    use raftline_raft::types::LogStart;
+
+    const NODE: NodeId = NodeId(1);
+    const REQUEST: RequestId = RequestId(1);
+
+    fn config() -> ShardConfig {
+        ShardConfig {
+            shard: 0,
+            shards: 1,
+            node: NODE,
+            incarnation: Incarnation(1),
+            boot: BootId(1),
+            peers: vec![NODE],
+            cluster_name: String::from("test"),
+            cluster_id_seed: 1,
+            seed: 1,
+            timings: Timings::default(),
+            in_flight_bytes_max: crate::limits::IN_FLIGHT_BYTES_MAX,
+            defaults: TopicDefaults::default(),
+        }
+    }
+
+    /// What `act` makes the only replica of a group do that has just won its election, where the shard's view of the
+    /// log's end has gone astray: whatever is proposed cannot be appended and closes the group.
+    fn astray(
+        id: GroupId,
+        body: Body,
+        act: impl FnOnce(&mut Group, &mut Turn<'_, ()>),
+    ) -> (Group, Vec<Effect<()>>) {
+        let config = config();
+        let alive: BTreeSet<NodeId> = [NODE].into_iter().collect();
+        let (mut outputs, mut effects) = (Vec::new(), Vec::new());
+        let mut turn = Turn {
+            now: Now::default(),
+            config: &config,
+            intake: Intake { disk: DiskSpace::Enough, draining: false },
+            alive: &alive,
+            outputs: &mut outputs,
+            effects: &mut effects,
+        };
+        let mut group = Group::new(id, NODE, vec![NODE], LogConfig { segment_bytes: 4096 }, body);
+        group.opened(OpenedGroup::default(), &mut turn);
+        group.step(Input::Tick, &mut turn);
+        let hard_state = HardState { term: Term(1), voted_for: Some(NODE) };
+        group.step(Input::HardStateDurable { hard_state }, &mut turn);
+        assert_eq!(group.leading, Some(Term(1)));
+        group.tail.begin(LogStart { previous: EntryId::new(Term(1), Index(10)), offset: Offset::ZERO });
+        turn.effects.clear();
+        act(&mut group, &mut turn);
+        (group, effects)
+    }
+
+    fn replies(effects: &[Effect<()>]) -> Vec<&Reply> {
+        let reply = |effect| {
+            let &Effect::Reply { request: REQUEST, ref reply } = effect else { return None };
+            Some(reply)
+        };
+        effects.iter().filter_map(reply).collect()
+    }
+
+    #[test]
+    fn a_produce_that_closes_the_group_is_answered() {
+        let settings = Settings::of(&BTreeMap::new());
+        let partition = Partition::new(TopicId(1), PartitionIndex(0), settings);
+        for durability in [Durability::Quorum, Durability::Memory, Durability::Leader, Durability::None] {
+            let batch = BatchInfo {
+                batch_bytes: 100,
+                record_count: 1,
+                base_timestamp: Timestamp(0),
+                max_timestamp: Timestamp(0),
+                producer: None,
+            };
+            let deadline = Monotonic(1_000_000);
+            let order = Order { request: REQUEST, batch, durability, in_term: None, deadline };
+            let partition = Partition::new(partition.topic, partition.index, settings);
+            let body = Body::Partition(Box::new(partition));
+            let (group, effects) = astray(GroupId(1), body, |group, turn| group.produce(order, (), turn));
+            assert!(matches!(group.stage, Stage::Closed(_)));
+            let lost = Reply::Produced(Err(ProduceError::LeadershipLost { leader: None }));
+            assert_eq!(replies(&effects), [&lost], "{durability:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_closes_the_group_is_answered() {
+        let body = Body::Coordinator(Box::default());
+        let (group, effects) = astray(GroupId::COORDINATOR, body, |group, turn| {
+            group.coordinate(REQUEST, &CoordinatorCommand::AllocateProducerId, Monotonic(1_000_000), turn);
+        });
+        assert!(matches!(group.stage, Stage::Closed(_)));
+        assert_eq!(replies(&effects).len(), 1);
+        assert_eq!(group.deadline(), Some(Monotonic::ZERO + Timings::default().election_min));
+    }
 }
