@@ -1,22 +1,26 @@
 //! The Kafka listener: the same partitions as the native API, for clients that speak Kafka's protocol.
 //!
 //! In reading order: this file (the listener), `connection` (frames in, answers out, in order), `dispatch` (what is
-//! served, and by whom), `errors`, `metadata`, `produce`, `fetch`, `offsets`, `topics`, `configs`.
+//! served, and by whom), `errors`, `metadata`, `produce`, `fetch`, `offsets`, `topics`, `configs`,
+//! `groups`, `commits`.
 //!
 //! Bytes are validated once, at the door, and never re-encoded: a batch goes from the frame to the log, and from the
 //! log's map to the socket.
 
+mod commits;
 mod configs;
 mod connection;
 mod dispatch;
 mod errors;
 mod fetch;
+mod groups;
 mod metadata;
 mod offsets;
 mod produce;
 mod topics;
 
 use crate::api::Broker;
+use crate::groups::GroupCoordinators;
 use crate::incoming::{Connection, Incoming};
 use crate::limits;
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
@@ -30,15 +34,21 @@ use tokio_util::sync::CancellationToken;
 /// What all Kafka connections of this broker share.
 pub(crate) struct Door {
     broker: Arc<Broker>,
+    groups: Arc<GroupCoordinators>,
     /// KiB of large requests that are being received or served, all connections together.
     frames: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 /// Serves Kafka clients until the process stops; then connections end once their answers are out.
-pub(crate) async fn serve(listener: TcpListener, broker: Arc<Broker>, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    broker: Arc<Broker>,
+    groups: Arc<GroupCoordinators>,
+    stop: CancellationToken,
+) {
     let frames = Arc::new(Semaphore::new(limits::KAFKA_FRAME_KIBIBYTES_MAX));
-    let door = Arc::new(Door { broker, frames, stop: stop.clone() });
+    let door = Arc::new(Door { broker, groups, frames, stop: stop.clone() });
     let mut incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     loop {

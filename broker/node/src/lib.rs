@@ -8,7 +8,7 @@
 //! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
 //!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`view`] (what is published);
 //! - [`incoming`]: the listener; [`peer`]: the transport between brokers; [`api`]: the clients' door; `kafka`: the same
-//!   for Kafka's clients;
+//!   for Kafka's clients; `groups`: the coordinators of their consumer groups;
 //! - [`clock`], [`limits`].
 #![deny(missing_docs)]
 
@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod executor;
+mod groups;
 pub mod handle;
 pub mod identity;
 pub mod inbox;

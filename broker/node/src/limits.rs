@@ -163,6 +163,21 @@ pub const KAFKA_COPIED_BATCH_BYTES: usize = 4 << 10;
 /// What one Kafka fetch is given at most, over all partitions, whatever it asks for. A single batch may be larger.
 pub const KAFKA_FETCH_BYTES_MAX: u64 = 64 << 20;
 
+/// Partitions of the internal topic that holds consumer groups: over so many leaders they are spread.
+pub const GROUP_PARTITIONS: u32 = 16;
+
+/// Requests that wait for one group coordinator. Beyond: `COORDINATOR_LOAD_IN_PROGRESS`.
+pub const GROUP_REQUESTS_MAX: usize = 4096;
+
+/// A group coordinator that could not go on begins anew after this.
+pub const GROUP_RESTART_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a new group coordinator looks whether its log is committed.
+pub const GROUP_LOAD_PAUSE: Duration = Duration::from_millis(5);
+
+/// What a new group coordinator reads of its log at once.
+pub const GROUP_LOAD_BYTES: u64 = 4 << 20;
+
 /// Connections to the listener at once, peers' and clients'; further ones are closed.
 pub const CONNECTIONS_MAX: usize = 2048;
 

@@ -4,6 +4,7 @@ use crate::api::{self, Addresses, Broker, BrokerParts, BrokerService};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::groups::GroupCoordinators;
 use crate::identity::{Identity, IdentityError};
 use crate::incoming::Incoming;
 use crate::kafka;
@@ -16,6 +17,7 @@ use raftline_proto::ids::{BootId, GroupId, Incarnation};
 use raftline_proto::limits::MESSAGE_BYTES_MAX;
 use raftline_proto::peer::peer_server::PeerServer;
 use raftline_shard::config::{ShardConfig, Timings, TopicDefaults};
+use raftline_shard::consumer_groups::limits::GroupsConfig;
 use raftline_storage::RealDisk;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -139,7 +141,16 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     let mut server = tokio::spawn(grpc(listener, &broker, &peers, &engine, clock, &stop));
     let (kafka_address, mut kafka_server) = match kafka {
         Some((listener, address)) => {
-            let served = kafka::serve(listener, Arc::clone(&broker), stop.clone());
+            let groups = GroupCoordinators::new(
+                engine.shards().clone(),
+                Arc::clone(&view),
+                clock,
+                GroupsConfig::default(),
+                stop.clone(),
+            );
+            let groups = Arc::new(groups);
+            tasks.spawn(Arc::clone(&groups).follow_leaderships());
+            let served = kafka::serve(listener, Arc::clone(&broker), groups, stop.clone());
             (Some(address), Some(tokio::spawn(served)))
         }
         None => (None, None),

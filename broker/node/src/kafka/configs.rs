@@ -25,7 +25,7 @@ pub(super) fn describe(door: &Door, request: DescribeConfigsRequest) -> Describe
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         match described(door, &resource, synonyms, documentation) {
-            Ok(configs) => result.with_error_code(OK).with_configs(configs),
+            Ok(configs) => result.with_error_code(OK).with_error_message(None).with_configs(configs),
             Err((error, why)) => result.with_error_code(error.code()).with_error_message(Some(text(why))),
         }
     });
@@ -83,10 +83,8 @@ fn describe_key(
         .with_name(text(key.name))
         .with_value(Some(text(effective(key, configs))))
         .with_config_source(source(key, configs))
-        .with_config_type(LONG);
-    if documentation {
-        result.documentation = Some(text(key.documentation));
-    }
+        .with_config_type(LONG)
+        .with_documentation(documentation.then(|| text(key.documentation)));
     if synonyms {
         // The values that it could have, the one in force first.
         let synonym = |value: String, source| {
@@ -108,6 +106,7 @@ fn read_only(name: &str, value: String, kind: i8) -> DescribeConfigsResourceResu
         .with_read_only(true)
         .with_config_source(FROM_BROKER)
         .with_config_type(kind)
+        .with_documentation(None)
 }
 
 /// Who set a topic's config.

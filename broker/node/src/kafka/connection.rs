@@ -5,7 +5,7 @@
 //! decided. While one is decided nothing more is taken from the socket than a buffer full, which also shows whether
 //! the client is still there.
 
-use super::{Door, dispatch, produce};
+use super::{Door, dispatch, metadata, produce};
 use crate::limits;
 use bytes::{Bytes, BytesMut};
 use raftline_kafka::api::Api;
@@ -58,6 +58,13 @@ pub(super) struct Peer {
     pub(super) address: Option<SocketAddr>,
 }
 
+impl Peer {
+    /// As Kafka shows it: a slash and the address.
+    pub(super) fn host(&self) -> String {
+        self.address.map_or_else(String::new, |address| format!("/{}", address.ip()))
+    }
+}
+
 /// Serves a connection until it ends.
 pub(super) async fn serve(door: Arc<Door>, connection: Connection) {
     let peer = Peer { address: connection.connect_info().remote_addr() };
@@ -104,6 +111,7 @@ struct Inbound {
 
 impl Inbound {
     async fn run(mut self) -> Result<(), Close> {
+        metadata::registered(&self.door).await;
         let splitter = Splitter::new(FRAME_BYTES_MAX);
         loop {
             let Some((frame, permit)) = self.frame(splitter).await? else { return Ok(()) };

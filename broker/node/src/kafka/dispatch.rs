@@ -1,7 +1,7 @@
 //! What is served, and who decides it.
 
 use super::connection::{Answer, Close, Peer};
-use super::{Door, configs, fetch, metadata, offsets, topics};
+use super::{Door, commits, configs, fetch, groups, metadata, offsets, topics};
 use raftline_kafka::api::{Api, Served};
 use raftline_kafka::api_versions;
 use raftline_kafka::error::ErrorCode;
@@ -14,6 +14,15 @@ pub(super) const SERVED: Served = Served::new(&[
     Api::Fetch.advised(),
     Api::ListOffsets.advised(),
     Api::Metadata.advised(),
+    Api::OffsetCommit.advised(),
+    Api::OffsetFetch.advised(),
+    Api::FindCoordinator.advised(),
+    Api::JoinGroup.advised(),
+    Api::Heartbeat.advised(),
+    Api::LeaveGroup.advised(),
+    Api::SyncGroup.advised(),
+    Api::DescribeGroups.advised(),
+    Api::ListGroups.advised(),
     Api::ApiVersions.advised(),
     Api::CreateTopics.advised(),
     Api::DeleteTopics.advised(),
@@ -21,7 +30,9 @@ pub(super) const SERVED: Served = Served::new(&[
     Api::DescribeConfigs.advised(),
     Api::AlterConfigs.advised(),
     Api::CreatePartitions.advised(),
+    Api::DeleteGroups.advised(),
     Api::IncrementalAlterConfigs.advised(),
+    Api::OffsetDelete.advised(),
     Api::DescribeCluster.advised(),
 ]);
 
@@ -52,6 +63,17 @@ pub(super) async fn decide(door: &Door, peer: &Peer, request: &Request, body: Bo
         Body::DescribeConfigs(body) => encode(header, &configs::describe(door, body)),
         Body::AlterConfigs(body) => encode(header, &configs::alter(door, body).await),
         Body::IncrementalAlterConfigs(body) => encode(header, &configs::alter_some(door, body).await),
+        Body::FindCoordinator(body) => encode(header, &groups::find(door, header.version, body).await),
+        Body::JoinGroup(body) => encode(header, &groups::join(door, peer, header, body).await),
+        Body::SyncGroup(body) => encode(header, &groups::sync(door, header.version, body).await),
+        Body::Heartbeat(body) => encode(header, &groups::heartbeat(door, body).await),
+        Body::LeaveGroup(body) => encode(header, &groups::leave(door, header.version, body).await),
+        Body::DescribeGroups(body) => encode(header, &groups::describe(door, header.version, body).await),
+        Body::ListGroups(body) => encode(header, &groups::list(door, header.version, body).await),
+        Body::DeleteGroups(body) => encode(header, &groups::delete(door, body).await),
+        Body::OffsetCommit(body) => encode(header, &commits::commit(door, body).await),
+        Body::OffsetFetch(body) => encode(header, &commits::fetch(door, header.version, body).await),
+        Body::OffsetDelete(body) => encode(header, &commits::delete(door, body).await),
         // Not in the list above, and so never let in.
         other => Err(Close::refused(format_args!("{} is not served: {other:?}", header.api))),
     }

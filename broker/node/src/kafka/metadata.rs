@@ -2,6 +2,7 @@
 
 use super::{Door, errors, text};
 use crate::api::{auto_create, wait_for_topic};
+use crate::limits;
 use raftline_kafka::error::ErrorCode;
 use raftline_kafka::kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use raftline_kafka::kafka_protocol::messages::metadata_response::{
@@ -18,6 +19,16 @@ use raftline_proto::metadata::PartitionRecord;
 use raftline_shard::coordinator::names::check_topic_name;
 use raftline_shard::image::TopicImage;
 use std::sync::Arc;
+
+/// Waits until this broker is known to its cluster, but not longer than a while: a client that is told of no broker at
+/// all has nobody to go on with.
+pub(super) async fn registered(door: &Door) {
+    let own = door.broker.identity.node();
+    let is_known = || endpoints(door).any(|endpoint| endpoint.id == node_id(own));
+    let mut changes = door.broker.view.changes();
+    let known = async { while !is_known() && changes.changed().await.is_ok() {} };
+    drop(tokio::time::timeout(limits::REGISTRATION_WAIT, known).await);
+}
 
 /// Answers Metadata. Topics that are named and missing are made first, where broker and client want that.
 pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest) -> MetadataResponse {

@@ -113,7 +113,15 @@ async fn begin(
     let (sender, reply) = oneshot::channel();
     let (group, deadline) = (record.group, order.deadline);
     let payload = Payload::Batch(detached(bytes));
-    let event = |request| Event::Produce { request, group, in_term: None, batch: checked, payload, durability, deadline };
+    let event = |request| Event::Produce {
+        request,
+        group,
+        in_term: None,
+        batch: checked,
+        payload,
+        durability,
+        deadline,
+    };
     match door.broker.shards.request_when_room(ReplySink::One(sender), event).await {
         Ok(()) => Waiting::Asked { index, record: record.clone(), reply },
         Err(_) => refused(ErrorCode::NotLeaderOrFollower, "the broker is stopping".into()),

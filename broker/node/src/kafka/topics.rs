@@ -130,6 +130,7 @@ fn described(
             .with_config_source(super::configs::source(key, configs))
     });
     result
+        .with_error_message(None)
         .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
         .with_replication_factor(i16::try_from(replication).unwrap_or(i16::MAX))
         .with_configs(Some(configs.collect()))

@@ -1,0 +1,330 @@
+//! One partition's coordinator: reads the log, then decides requests and appends what they lead to.
+
+use super::GROUPS_TOPIC;
+use crate::clock::Clock;
+use crate::handle::{ReplySink, Shards};
+use crate::limits;
+use crate::payload::{OutReply, Payload};
+use crate::view::NodeView;
+use raftline_proto::batch::{self, BatchView, Builder, Codec};
+use raftline_proto::ids::{GroupId, Offset, Term};
+use raftline_proto::time::Monotonic;
+use raftline_raft::types::Role;
+use raftline_shard::consumer_groups::Groups;
+use raftline_shard::consumer_groups::limits::GroupsConfig;
+use raftline_shard::consumer_groups::record::GroupRecord;
+use raftline_shard::consumer_groups::types::{Answer, GroupError, GroupRequest, Output, TopicImage};
+use raftline_shard::image::MetadataImage;
+use raftline_shard::types::{Durability, Event, GroupDescription, Reply, RequestId};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// A request on its way to a coordinator.
+pub(super) struct Asked {
+    pub(super) request: GroupRequest,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// One partition's coordinator, for one term.
+pub(super) struct Driver {
+    group: GroupId,
+    term: Term,
+    shards: Shards,
+    view: Arc<NodeView>,
+    /// Wakes when the view changes.
+    changes: watch::Receiver<u64>,
+    /// The cluster's topics as the groups were last told of them.
+    image: Option<Arc<MetadataImage>>,
+    clock: Clock,
+    groups: Groups,
+    inbox: mpsc::Receiver<Asked>,
+    waiting: HashMap<RequestId, oneshot::Sender<Answer>>,
+    next_request: u64,
+    /// Appends that are not acknowledged yet, in the order of the log.
+    appending: VecDeque<Appending>,
+}
+
+struct Appending {
+    records: Vec<GroupRecord>,
+    reply: oneshot::Receiver<OutReply>,
+}
+
+/// Why a coordinator cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum Halt {
+    /// It leads no more, or the process stops.
+    #[error("another term has begun")]
+    Deposed,
+    /// The outcome of an append is unknown: only the log knows.
+    #[error("an append failed: {0}")]
+    Append(String),
+    /// The log cannot be read, or says something that this version does not know.
+    #[error("the log cannot be read: {0}")]
+    Log(String),
+}
+
+impl Driver {
+    pub(super) fn new(
+        (group, term): (GroupId, Term),
+        shards: Shards,
+        view: Arc<NodeView>,
+        clock: Clock,
+        config: GroupsConfig,
+        inbox: mpsc::Receiver<Asked>,
+    ) -> Self {
+        Self {
+            group,
+            term,
+            shards,
+            changes: view.changes(),
+            view,
+            image: None,
+            clock,
+            groups: Groups::new(config),
+            inbox,
+            waiting: HashMap::new(),
+            next_request: 0,
+            appending: VecDeque::new(),
+        }
+    }
+
+    /// Coordinates until told to go, or until it cannot go on. Whoever waits is told to look for the coordinator.
+    pub(super) async fn run(mut self, vacate: CancellationToken) {
+        let halted = tokio::select! {
+            halted = self.coordinate() => halted,
+            () = vacate.cancelled() => Halt::Deposed,
+        };
+        let (group, term) = (self.group, self.term);
+        match halted {
+            Halt::Deposed => tracing::debug!(%group, %term, "no longer coordinating consumer groups"),
+            Halt::Append(_) => tracing::info!(%group, %term, %halted, "the group coordinator begins anew"),
+            Halt::Log(_) => tracing::error!(%group, %term, %halted, "the group coordinator cannot begin"),
+        }
+        let mut outputs = Vec::new();
+        self.groups.follow(&mut outputs);
+        self.answer(&mut outputs);
+        // Dropping the inbox and all that still waits answers the rest.
+    }
+
+    async fn coordinate(&mut self) -> Halt {
+        let begun = self.clock.monotonic();
+        let entries = match self.load().await {
+            Ok(records) => records,
+            Err(halted) => return halted,
+        };
+        let mut outputs = Vec::new();
+        self.look_at_topics(&mut outputs);
+        self.groups.lead(self.clock.now(), &mut outputs);
+        if let Err(halted) = self.perform(outputs) {
+            return halted;
+        }
+        let took = Duration::from_micros(self.clock.monotonic().0.saturating_sub(begun.0));
+        tracing::info!(group = %self.group, term = %self.term, records = entries, ?took, "coordinating consumer groups");
+        loop {
+            if let Err(halted) = self.step().await {
+                return halted;
+            }
+        }
+    }
+
+    /// Reads the whole log, once all of it is committed. While it reads, requests are told to come again.
+    async fn load(&mut self) -> Result<u64, Halt> {
+        let end = loop {
+            let described = self.describe().await?;
+            if described.role != Role::Leader || described.term != self.term {
+                return Err(Halt::Deposed);
+            }
+            if described.commit >= described.last.index {
+                break described.high_watermark;
+            }
+            // An election leaves an entry of its own, which is committed within a round trip.
+            self.put_off();
+            tokio::time::sleep(limits::GROUP_LOAD_PAUSE).await;
+        };
+        let (mut from, mut records) = (None, 0);
+        let mut outputs = Vec::new();
+        loop {
+            let at = from.unwrap_or(Offset::ZERO);
+            let (batches, start) = self.read(at).await?;
+            let Some(batches) = batches else {
+                // Retention or compaction took the beginning away.
+                from = Some(start);
+                continue;
+            };
+            for batch in &batches {
+                let view = BatchView::open(batch).map_err(|error| Halt::Log(error.to_string()))?;
+                for record in view.records() {
+                    let record = record.map_err(|error| Halt::Log(error.to_string()))?;
+                    let decoded = GroupRecord::decode(record.key.unwrap_or_default(), record.value);
+                    let decoded = decoded.map_err(|error| Halt::Log(error.to_string()))?;
+                    self.groups.apply(self.clock.now(), &decoded, &mut outputs);
+                    from = Some(record.offset + 1);
+                    records += 1;
+                }
+            }
+            self.put_off();
+            if batches.is_empty() || from.is_some_and(|from| from >= end) {
+                return Ok(records);
+            }
+        }
+    }
+
+    /// What has come while there is nothing to answer it with.
+    fn put_off(&mut self) {
+        while let Ok(asked) = self.inbox.try_recv() {
+            // Whoever has gone meanwhile needs no answer.
+            let _ = asked.answer.send(Err(GroupError::CoordinatorLoadInProgress));
+        }
+    }
+
+    async fn describe(&self) -> Result<GroupDescription, Halt> {
+        let group = self.group;
+        let reply = self.shards.ask(|request| Event::Describe { request, group }).await;
+        match reply.map_err(|_| Halt::Deposed)? {
+            OutReply::Shard(Reply::Described(Some(described))) => Ok(described),
+            _ => Err(Halt::Deposed),
+        }
+    }
+
+    /// Batches from an offset on; `None` and the log's start, if it starts later.
+    async fn read(&self, from: Offset) -> Result<(Option<Vec<bytes::Bytes>>, Offset), Halt> {
+        let group = self.group;
+        let event = |request| Event::Fetch {
+            request,
+            group,
+            from,
+            bytes_min: 0,
+            bytes_max: limits::GROUP_LOAD_BYTES,
+            deadline: Monotonic::ZERO,
+        };
+        match self.shards.ask(event).await.map_err(|_| Halt::Deposed)? {
+            OutReply::Fetched(found) => Ok((Some(found.batches), found.start_offset)),
+            OutReply::Shard(Reply::Fetched(Ok(empty))) => Ok((Some(Vec::new()), empty.start_offset)),
+            OutReply::Shard(Reply::Fetched(Err(error))) => match error {
+                raftline_shard::types::FetchError::OffsetOutOfRange { asked, start_offset, .. }
+                    if asked < start_offset =>
+                {
+                    Ok((None, start_offset))
+                }
+                raftline_shard::types::FetchError::Storage(why) => Err(Halt::Log(why)),
+                _ => Err(Halt::Deposed),
+            },
+            _ => Err(Halt::Deposed),
+        }
+    }
+
+    /// One thing that happens: a request, an acknowledgement, a deadline.
+    async fn step(&mut self) -> Result<(), Halt> {
+        let deadline = self.groups.next_deadline();
+        let wait = deadline.map(|at| Duration::from_micros(at.0.saturating_sub(self.clock.monotonic().0)));
+        let mut outputs = Vec::new();
+        tokio::select! {
+            asked = self.inbox.recv() => {
+                let Some(Asked { request, answer }) = asked else { return Err(Halt::Deposed) };
+                let id = RequestId(self.next_request);
+                self.next_request += 1;
+                self.waiting.insert(id, answer);
+                self.groups.handle(self.clock.now(), id, request, &mut outputs);
+            }
+            appended = acknowledged(&mut self.appending) => {
+                let records = appended?;
+                for record in &records {
+                    self.groups.apply(self.clock.now(), record, &mut outputs);
+                }
+            }
+            changed = self.changes.changed() => {
+                changed.map_err(|_| Halt::Deposed)?;
+                self.look_at_topics(&mut outputs);
+            }
+            () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)), if wait.is_some() => {
+                self.groups.tick(self.clock.now(), &mut outputs);
+            }
+        }
+        self.perform(outputs)
+    }
+
+    fn perform(&mut self, mut outputs: Vec<Output>) -> Result<(), Halt> {
+        self.answer(&mut outputs);
+        for output in outputs {
+            if let Output::Append { records } = output {
+                let reply = self.append(&records)?;
+                self.appending.push_back(Appending { records, reply });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the answers among the outputs; the others stay.
+    fn answer(&mut self, outputs: &mut Vec<Output>) {
+        outputs.retain_mut(|output| {
+            let Output::Respond { request, answer } = output else { return true };
+            if let Some(sender) = self.waiting.remove(request) {
+                let answer = std::mem::replace(answer, Err(GroupError::NotCoordinator));
+                // The client may have gone.
+                let _ = sender.send(answer);
+            }
+            false
+        });
+    }
+
+    /// Hands one batch to the shard. Batches of one sender stay in order.
+    fn append(&self, records: &[GroupRecord]) -> Result<oneshot::Receiver<OutReply>, Halt> {
+        let failed = |why: String| Halt::Append(why);
+        let mut builder = Builder::new(Codec::None);
+        let now = self.clock.now().wall;
+        for record in records {
+            let (key, value) = record.encode();
+            builder
+                .push(now, Some(&key), value.as_deref(), &[])
+                .map_err(|error| failed(format!("a record of {GROUPS_TOPIC}: {error}")))?;
+        }
+        let bytes = builder.build();
+        let checked = batch::validate(&bytes).map_err(|error| failed(error.to_string()))?;
+        let (sender, reply) = oneshot::channel();
+        let (group, in_term) = (self.group, Some(self.term));
+        let deadline = self.clock.after(limits::PRODUCE_TIMEOUT);
+        let event = |request| Event::Produce {
+            request,
+            group,
+            in_term,
+            batch: checked,
+            payload: Payload::Batch(bytes),
+            durability: Durability::Quorum,
+            deadline,
+        };
+        match self.shards.request(ReplySink::One(sender), event) {
+            Ok(_) => Ok(reply),
+            Err(busy) => Err(failed(busy.to_string())),
+        }
+    }
+
+    /// Tells the groups what topics there are, if that changed.
+    fn look_at_topics(&mut self, outputs: &mut Vec<Output>) {
+        let image = self.view.image();
+        if self.image.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &image)) {
+            return;
+        }
+        let topics = image.topics.values().map(|topic| {
+            let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+            (topic.name.clone(), TopicImage { partitions, id: topic.id.0 })
+        });
+        self.groups.topics_changed(self.clock.now(), &topics.collect(), outputs);
+        self.image = Some(image);
+    }
+}
+
+/// The records of the oldest append, once it is acknowledged.
+async fn acknowledged(appending: &mut VecDeque<Appending>) -> Result<Vec<GroupRecord>, Halt> {
+    let Some(oldest) = appending.front_mut() else { return std::future::pending().await };
+    let reply = (&mut oldest.reply).await;
+    let records = appending.pop_front().map(|oldest| oldest.records).unwrap_or_default();
+    match reply {
+        Ok(OutReply::Shard(Reply::Produced(Ok(_)))) => Ok(records),
+        Ok(OutReply::Shard(Reply::Produced(Err(why)))) => Err(Halt::Append(format!("{why:?}"))),
+        Ok(other) => Err(Halt::Append(format!("{other:?}"))),
+        Err(_) => Err(Halt::Deposed),
+    }
+}
