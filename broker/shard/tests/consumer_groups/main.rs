@@ -3,6 +3,7 @@
 mod chance;
 mod classic;
 mod consumer;
+mod consumer_model;
 mod ledger;
 mod model;
 mod offsets;
