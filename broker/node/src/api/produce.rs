@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 /// Serves one stream; the replies come out of what is returned.
@@ -56,7 +56,7 @@ struct Intake {
 impl Intake {
     /// Reads until the client has no more to say, or is gone. Gone must end it wherever it waits: what is in flight
     /// gives its places and bytes back only with the last hand on `flight`, and it may be these that it waits for.
-    async fn run(mut self, requests: Streaming<ProduceRequest>) {
+    async fn run(mut self, requests: impl Stream<Item = Result<ProduceRequest, Status>> + Unpin) {
         let replies = self.refused.clone();
         tokio::select! {
             () = replies.closed() => {}
@@ -66,18 +66,18 @@ impl Intake {
 
     /// Not reading on while too much is in flight is the back-pressure: the stream's flow control carries it to the
     /// client.
-    async fn read(&mut self, mut requests: Streaming<ProduceRequest>) {
+    async fn read(&mut self, mut requests: impl Stream<Item = Result<ProduceRequest, Status>> + Unpin) {
         let stop = self.broker.stop.clone();
         loop {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             let request = tokio::select! {
-                request = requests.message() => request,
+                request = requests.next() => request,
                 () = stop.cancelled() => return,
             };
             match request {
-                Ok(Some(request)) => self.take(request, place).await,
-                Ok(None) => return,
-                Err(status) => {
+                Some(Ok(request)) => self.take(request, place).await,
+                None => return,
+                Some(Err(status)) => {
                     // Not of the schema, or over the bound: the stream cannot go on. A lost connection ends here too.
                     drop(self.refused.send(Err(status)));
                     return;
@@ -188,6 +188,82 @@ impl Stream for Replies {
                 Poll::Ready(None) if refused.is_ready() => return Poll::Ready(None),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::BrokerParts;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::handle::Shards;
+    use crate::identity::Identity;
+    use crate::inbox::{InboxBounds, inbox};
+    use crate::peer::Peers;
+    use crate::view::NodeView;
+    use raftline_proto::ids::{BootId, Incarnation, NodeId};
+    use std::collections::BTreeMap;
+    use tokio_util::sync::CancellationToken;
+
+    /// A broker whose shard never answers.
+    fn broker(data_dir: &std::path::Path) -> Arc<Broker> {
+        let identity = Arc::new(Identity::claim(data_dir, NodeId(1), "test", Incarnation(1)).unwrap());
+        let (sender, _) = inbox(InboxBounds::default());
+        Arc::new(Broker::new(BrokerParts {
+            shards: Shards::new(vec![sender]),
+            view: Arc::new(NodeView::default()),
+            clock: Clock::start(),
+            peers: Peers::new(Arc::clone(&identity), BootId(1), &BTreeMap::new()),
+            identity,
+            auto_create_topics: false,
+            default_partitions: 1,
+            default_replication: 1,
+            default_segment_bytes: None,
+            reserve_bytes: 0,
+            stop: CancellationToken::new(),
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_gives_back_what_its_stream_waits_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let broker = broker(directory.path());
+        let budget = Arc::clone(&broker.produce_budget);
+        let (decided, decided_here) = mpsc::unbounded_channel();
+        let (refused, refused_here) = mpsc::unbounded_channel();
+        // One request has the stream's only place and all the bytes of the broker, and is never answered.
+        let places = Arc::new(Semaphore::new(1));
+        let all = u32::try_from(limits::PRODUCE_KIBIBYTES_MAX).unwrap();
+        let in_flight = InFlight {
+            correlation_id: 1,
+            topic: "t".to_owned(),
+            partition: 0,
+            _place: Arc::clone(&places).try_acquire_owned().unwrap(),
+            _bytes: Arc::clone(&budget).try_acquire_many_owned(all).unwrap(),
+        };
+        let flight: Flight = Arc::new(Mutex::new(HashMap::from([(0, in_flight)])));
+        let intake = Intake { broker, decided, refused, flight: Arc::clone(&flight), places, next_tag: 1 };
+        let replies = Replies { decided: decided_here, refused: refused_here, flight };
+        let mut reading = stepped(intake.run(tokio_stream::pending()));
+        assert!(reading.poll().is_pending(), "it waits for a place");
+        assert_eq!(budget.available_permits(), 0);
+        drop(replies);
+        assert!(reading.poll().is_ready(), "it waits for what only its own end gives back");
+        drop(reading);
+        assert_eq!(budget.available_permits(), limits::PRODUCE_KIBIBYTES_MAX);
+    }
+
+    /// A future that is looked at step by step.
+    struct Stepped<F>(Pin<Box<F>>);
+
+    fn stepped<F: Future<Output = ()>>(future: F) -> Stepped<F> {
+        Stepped(Box::pin(future))
+    }
+
+    impl<F: Future<Output = ()>> Stepped<F> {
+        fn poll(&mut self) -> Poll<()> {
+            self.0.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()))
         }
     }
 }
