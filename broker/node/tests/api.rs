@@ -332,6 +332,25 @@ async fn weaker_durability_is_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_directory_may_be_relative() {
+    // Of one part: it has no parent to be seen in its name.
+    let directory = tempfile::Builder::new().prefix(".test-data-").tempdir_in(".").unwrap();
+    let relative = std::path::Path::new(directory.path().file_name().unwrap());
+    assert!(relative.is_relative() && relative.is_dir());
+    for run in 0..2 {
+        let mut broker = lone(relative, &[]).await;
+        match run {
+            0 => create(&mut broker.client, "t", 1, &[]).await,
+            _ => drop(common::leaders(&mut broker.client, "t").await),
+        }
+        let mut producing = Producing::open(&mut broker.client).await;
+        assert_eq!(producing.produce("t", 0, batch(0, &["a"])).await, run);
+        drop(producing);
+        broker.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_cannot_start_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let broker = lone(directory.path(), &[]).await;
