@@ -113,7 +113,8 @@ pub fn encode<A: Answer>(version: i16, correlation_id: i32, answer: &A) -> Resul
     Ok(output.finish(0))
 }
 
-/// Walks over the body of a request without decoding it; what [`Body::decode`] does first.
+/// Walks over the body of a request without decoding it; what [`Body::decode`] does first. Produce and Fetch have no
+/// screen, and cost nothing here: their decoders count as they go.
 ///
 /// # Errors
 /// What [`Body::decode`] would say.

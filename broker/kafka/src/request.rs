@@ -131,6 +131,18 @@ mod tests {
     }
 
     #[test]
+    fn tagged_fields_of_a_header_are_bounded() {
+        let header = |tags: u8| {
+            // No client id, a varint of two bytes, then tagged fields without a value.
+            let rest = [&[0xff, 0xff, tags | 0x80, 2][..], &[9, 0].repeat(256 + usize::from(tags))].concat();
+            open(&frame(3, 9, &rest), SERVED)
+        };
+        assert!(header(0).is_ok());
+        let too_many = WireError::TooMany { found: 257, max: 256 };
+        assert_eq!(header(1), Err(HeaderError::Malformed(too_many)));
+    }
+
+    #[test]
     fn what_is_not_served_says_so_and_api_versions_can_be_answered() {
         let unknown = open(&frame(999, 0, &[]), SERVED);
         assert_eq!(unknown, Err(HeaderError::NotServed(NotServed::Api { key: 999, version: 0 })));

@@ -13,6 +13,8 @@ use raftline_kafka::fetch::{
     Isolation,
 };
 use raftline_kafka::leader::{Leader, NodeEndpoint};
+use raftline_kafka::limits::REQUEST_ELEMENTS_MAX;
+use raftline_kafka::wire::WireError;
 use raftline_proto::ids::Offset;
 use support::{Chance, messages, mutate};
 use uuid::Uuid;
@@ -243,6 +245,18 @@ proptest! {
             prop_assert!(version >= 16 || read.node_endpoints.is_empty());
         }
     }
+}
+
+#[test]
+fn more_topics_than_the_bound_are_refused() {
+    let request = |topics: usize| {
+        // Replica -1, three bounds and the isolation level, then topics without a name and without partitions.
+        let before = [&[0xff; 4][..], &[0; 13], &i32::try_from(topics).expect("few").to_be_bytes()];
+        FetchRequest::decode(4, &[before.concat(), vec![0; 6 * topics]].concat().into())
+    };
+    assert!(request(REQUEST_ELEMENTS_MAX).is_ok());
+    let max = REQUEST_ELEMENTS_MAX as u64;
+    assert_eq!(request(REQUEST_ELEMENTS_MAX + 1), Err(WireError::TooMany { found: max + 1, max }));
 }
 
 #[test]

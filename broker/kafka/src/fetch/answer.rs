@@ -104,7 +104,8 @@ impl FetchAnswer {
     /// empty.
     ///
     /// # Panics
-    /// If the records exceed what a frame's size can state: the dispatcher keeps to the request's bounds.
+    /// If the records exceed 2 GiB, which a frame's size cannot state: a client may ask for so much, and the
+    /// dispatcher is to answer less.
     #[must_use]
     pub fn encode(self, version: i16, correlation_id: i32) -> Vec<Bytes> {
         let mut encoder = Encoder {
