@@ -397,7 +397,7 @@ mod tests {
                 let mut outputs = Vec::new();
                 raft.step(now, Input::Tick, &mut outputs);
                 raft.flush(now, &mut outputs);
-                assert_eq!(outputs, [alarm.clone()]);
+                assert_eq!(outputs, core::slice::from_ref(&alarm));
                 assert_eq!((raft.role(), raft.term()), (Role::Follower, Term(TERM_MAX)));
                 assert!(raft.deadline().is_some_and(|deadline| deadline > now));
             }
