@@ -178,3 +178,148 @@ impl<'a> Shares<'a> {
 
 /// Each round moves what it can; two are enough where all subscribe to the same.
 const BALANCE_ROUNDS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consumer_groups::testing::Chance;
+    use crate::consumer_groups::types::TopicImage;
+    use alloc::collections::BTreeSet;
+    use alloc::format;
+
+    fn members(names: &[&str], subscribed: &[&str]) -> BTreeMap<String, ConsumerMemberValue> {
+        let subscribed_topics: BTreeSet<String> = subscribed.iter().map(|name| String::from(*name)).collect();
+        let member = ConsumerMemberValue { subscribed_topics, ..ConsumerMemberValue::default() };
+        names.iter().map(|name| (String::from(*name), member.clone())).collect()
+    }
+
+    fn topics(counts: &[(&str, i32)]) -> Topics {
+        let image = |(name, partitions): &(&str, i32)| {
+            (String::from(*name), TopicImage { partitions: *partitions, id: 1 })
+        };
+        counts.iter().map(image).collect()
+    }
+
+    /// `member: topic-partition …` a line.
+    fn shown(target: &BTreeMap<String, Assignment>) -> String {
+        let mut text = String::new();
+        for (id, assignment) in target {
+            text += &format!("{id}:");
+            for (topic, partitions) in assignment {
+                for partition in partitions {
+                    text += &format!(" {topic}{partition}");
+                }
+            }
+            text += "\n";
+        }
+        text
+    }
+
+    #[test]
+    fn range_gives_neighbours_topic_by_topic() {
+        let (members, topics) = (members(&["a", "b"], &["t", "u"]), topics(&[("t", 3), ("u", 3)]));
+        let target = assign(Assignor::Range, &members, &BTreeMap::new(), &topics);
+        assert_eq!(shown(&target), "a: t0 t1 u0 u1\nb: t2 u2\n");
+    }
+
+    #[test]
+    fn uniform_evens_out_over_topics() {
+        let (members, topics) = (members(&["a", "b"], &["t", "u"]), topics(&[("t", 3), ("u", 3)]));
+        let target = assign(Assignor::Uniform, &members, &BTreeMap::new(), &topics);
+        assert_eq!(shown(&target), "a: t0 t2 u1\nb: t1 u0 u2\n");
+    }
+
+    #[test]
+    fn uniform_moves_as_few_as_it_takes() {
+        let topics = topics(&[("t", 9)]);
+        let two = assign(Assignor::Uniform, &members(&["a", "b"], &["t"]), &BTreeMap::new(), &topics);
+        let three = assign(Assignor::Uniform, &members(&["a", "b", "c"], &["t"]), &two, &topics);
+        let moved = three["c"]["t"].len();
+        assert_eq!(moved, 3, "{}", shown(&three));
+        for id in ["a", "b"] {
+            assert!(three[id]["t"].is_subset(&two[id]["t"]), "{}", shown(&three));
+        }
+        let again = assign(Assignor::Uniform, &members(&["a", "b", "c"], &["t"]), &three, &topics);
+        assert_eq!(again, three, "what is even stays");
+    }
+
+    /// Members with subscriptions of their own, topics with counts of their own, and an earlier target that may not
+    /// hold any more.
+    #[test]
+    fn every_partition_goes_to_one_subscriber() {
+        for seed in 0..500 {
+            let chance = &mut Chance::new(seed);
+            let names = ["t", "u", "v"];
+            let counts: Topics = names
+                .iter()
+                .map(|name| {
+                    let partitions = i32::try_from(chance.below(9)).expect("small");
+                    (String::from(*name), TopicImage { partitions, id: 1 })
+                })
+                .collect();
+            let mut members = BTreeMap::new();
+            let mut earlier = BTreeMap::new();
+            for number in 0..=chance.below(5) {
+                let some = |chance: &mut Chance| -> BTreeSet<String> {
+                    names.iter().filter(|_| chance.below(2) == 0).map(|name| String::from(*name)).collect()
+                };
+                let subscribed_topics = some(chance);
+                let had = some(chance);
+                let had = had.into_iter().map(|topic| {
+                    (topic, (0..chance.below(9)).map(|at| i32::try_from(at).expect("small")).collect())
+                });
+                earlier.insert(format!("m{number}"), had.collect());
+                let member = ConsumerMemberValue { subscribed_topics, ..ConsumerMemberValue::default() };
+                members.insert(format!("m{number}"), member);
+            }
+            for assignor in [Assignor::Uniform, Assignor::Range] {
+                let target = assign(assignor, &members, &earlier, &counts);
+                check(seed, &members, &counts, &target);
+                if assignor == Assignor::Uniform {
+                    check_even(seed, &members, &target);
+                }
+            }
+        }
+    }
+
+    fn check(
+        seed: u64,
+        members: &BTreeMap<String, ConsumerMemberValue>,
+        topics: &Topics,
+        target: &BTreeMap<String, Assignment>,
+    ) {
+        assert!(target.keys().eq(members.keys()), "seed {seed}");
+        let mut given = BTreeSet::new();
+        for (id, assignment) in target {
+            for (topic, partitions) in assignment {
+                assert!(!partitions.is_empty(), "seed {seed}");
+                assert!(members[id].subscribed_topics.contains(topic), "seed {seed}");
+                for partition in partitions {
+                    assert!(given.insert((topic, *partition)), "seed {seed}: {topic}{partition} twice");
+                }
+            }
+        }
+        let read = |topic: &String| members.values().any(|member| member.subscribed_topics.contains(topic));
+        let all = topics.iter().filter(|(topic, _)| read(topic));
+        let all =
+            all.flat_map(|(topic, image)| (0..image.partitions).map(move |partition| (topic, partition)));
+        assert_eq!(given, all.collect(), "seed {seed}");
+    }
+
+    /// Nobody could give one to somebody who has two less.
+    fn check_even(
+        seed: u64,
+        members: &BTreeMap<String, ConsumerMemberValue>,
+        target: &BTreeMap<String, Assignment>,
+    ) {
+        let load = |id: &str| target[id].values().map(BTreeSet::len).sum::<usize>();
+        for (from, assignment) in target {
+            for topic in assignment.keys() {
+                for (to, member) in members {
+                    let could = member.subscribed_topics.contains(topic);
+                    assert!(!could || load(from) < load(to) + 2, "seed {seed}: {}", shown(target));
+                }
+            }
+        }
+    }
+}

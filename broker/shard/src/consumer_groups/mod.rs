@@ -5,7 +5,7 @@
 //!
 //! 1. gives every *committed* record, in log order, to [`Groups::apply`], on every replica;
 //! 2. calls [`Groups::lead`] once its replica leads *and* has applied everything that was in the log when it began to,
-//!    and [`Groups::follow`] when it leads no more;
+//!    and [`Groups::follow`] when it leads no more, in every term anew;
 //! 3. tells the cluster's topics with [`Groups::topics_changed`] (on every replica), gives requests to [`Groups::handle`] and the time to [`Groups::tick`];
 //! 4. does what the outputs say, in order. An append that it cannot make (log full, leadership lost) it answers with
 //!    `follow`; it may `lead` again once all that it did append is applied. Nothing else is ever appended.
@@ -213,17 +213,23 @@ impl Groups {
         lead.log.deadline().into_iter().chain(lead.groups.deadline()).chain(cleanup).min()
     }
 
-    fn leading<'a>(&'a mut self, now: Now, outputs: &'a mut Vec<Output>) -> Option<Leading<'a>> {
-        let lead = self.lead.as_mut()?;
-        let turn = Turn { now, config: &self.config, log: &mut lead.log, outputs };
-        let topics = self.topics.as_ref();
-        Some(Leading { store: &self.store, topics, groups: &mut lead.groups, turn })
+    /// The committed state as records, one a key: what a snapshot holds, and what compaction may leave of the log. A
+    /// new replica that applies them is as this one.
+    pub fn records(&self) -> impl Iterator<Item = GroupRecord> + '_ {
+        self.store.records()
     }
 
     /// Whether both have the same committed state.
     #[must_use]
     pub fn same_state(&self, other: &Self) -> bool {
         self.store == other.store
+    }
+
+    fn leading<'a>(&'a mut self, now: Now, outputs: &'a mut Vec<Output>) -> Option<Leading<'a>> {
+        let lead = self.lead.as_mut()?;
+        let turn = Turn { now, config: &self.config, log: &mut lead.log, outputs };
+        let topics = self.topics.as_ref();
+        Some(Leading { store: &self.store, topics, groups: &mut lead.groups, turn })
     }
 }
 

@@ -62,6 +62,24 @@ impl Store {
         }
     }
 
+    /// The whole state as records, one a key.
+    pub fn records(&self) -> impl Iterator<Item = GroupRecord> + '_ {
+        let offsets = self.offsets.iter().flat_map(|(group, offsets)| {
+            offsets.iter().map(|((topic, partition), value)| GroupRecord::Offset {
+                group: group.clone(),
+                topic: topic.clone(),
+                partition: *partition,
+                value: Some(value.clone()),
+            })
+        });
+        let classic = self
+            .classic
+            .iter()
+            .map(|(group, value)| GroupRecord::Classic { group: group.clone(), value: Some(value.clone()) });
+        let consumer = self.consumer.iter().flat_map(|(group, state)| state.records(group));
+        offsets.chain(classic).chain(consumer)
+    }
+
     /// The offset of one partition.
     pub fn offset(&self, group: &str, key: &OffsetKey) -> Option<&OffsetValue> {
         self.offsets.get(group)?.get(key)
@@ -69,6 +87,30 @@ impl Store {
 }
 
 impl ConsumerState {
+    /// The whole state as records, one a key.
+    fn records<'a>(&'a self, group: &'a str) -> impl Iterator<Item = GroupRecord> + 'a {
+        let own = self.group.iter().map(move |value| GroupRecord::Consumer {
+            group: String::from(group),
+            value: Some(value.clone()),
+        });
+        let members = self.members.iter().map(move |(member_id, value)| GroupRecord::ConsumerMember {
+            group: String::from(group),
+            member_id: member_id.clone(),
+            value: Some(value.clone()),
+        });
+        let targets = self.targets.iter().map(move |(member_id, value)| GroupRecord::ConsumerTarget {
+            group: String::from(group),
+            member_id: member_id.clone(),
+            value: Some(value.clone()),
+        });
+        let currents = self.currents.iter().map(move |(member_id, value)| GroupRecord::ConsumerCurrent {
+            group: String::from(group),
+            member_id: member_id.clone(),
+            value: Some(value.clone()),
+        });
+        own.chain(members).chain(targets).chain(currents)
+    }
+
     /// Takes a record of this group; of another kind, none.
     pub fn apply(&mut self, record: &GroupRecord) {
         match record {

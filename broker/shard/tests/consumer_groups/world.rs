@@ -140,6 +140,11 @@ impl World {
             compacted.apply(self.now, record, &mut Vec::new());
         }
         assert!(groups.same_state(&compacted), "compaction loses nothing");
+        let mut copied = Groups::new(self.config.clone());
+        for record in groups.records() {
+            copied.apply(self.now, &record, &mut Vec::new());
+        }
+        assert!(groups.same_state(&copied), "a snapshot loses nothing");
         self.groups = groups;
         let mut outputs = Vec::new();
         if let Some(topics) = &self.topics {
