@@ -4,6 +4,15 @@
 //! A value begins with its version (`u8`). Integers are little-endian, a text has a `u16` size, bytes and lists a
 //! `u32` count, an optional text is a `u8` 0 or 1 and the text. Decoding checks every count against the bytes that
 //! are there, and never panics.
+//!
+//! | kind | key after the kind | value, version 1, after the version |
+//! | --- | --- | --- |
+//! | 1 offset | group, topic, partition `i32` | offset `i64`, leader epoch `i32`, metadata, commit time `i64` ms |
+//! | 2 classic group | group | generation `i32`, protocol type, protocol?, leader?, state time `i64` ms, members: id, instance id?, client id, client host, session and rebalance timeout `u32` ms, subscription bytes, assignment bytes |
+//! | 3 consumer group | group | epoch `i32`, target epoch `i32`, topics' digest `u64`, epoch time `i64` ms |
+//! | 4 its member | group, member id | instance id?, rack id?, client id, client host, rebalance timeout `u32` ms, list of topics, assignor? |
+//! | 5 a member's target | group, member id | list of topics, each with a list of partitions `i32` |
+//! | 6 where a member is | group, member id | member epoch `i32`, previous epoch `i32`, state `u8` (0 stable, 1 unrevoked, 2 unreleased), assigned and revoking, each as in 5 |
 
 mod read;
 mod write;

@@ -12,7 +12,7 @@
 //!
 //! # What is visible when
 //!
-//! Nothing is told that may still be lost; what waits for a commit waits in here ([`log`]), with a deadline.
+//! Nothing is told that may still be lost; what waits for a commit waits in here (`log`), with a deadline.
 //!
 //! * A committed offset is visible to OffsetFetch once its record is applied, and is acknowledged then.
 //! * A classic group's members and sessions live in the leader's memory only. A generation becomes stable, and

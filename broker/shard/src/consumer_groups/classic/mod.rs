@@ -4,8 +4,8 @@
 //! the leader's SyncGroup makes a record, and the answers to SyncGroup wait for its commit. A generation without an
 //! assignment is lost with the coordinator; its members are told to join again, as in Kafka.
 //!
-//! In reading order: this file (what a group is), [`join`] (who may join), [`rebalance`] (from joining to the next
-//! generation), [`sync`] (assignments, heartbeats, leaving), [`view`] (what is shown and checked).
+//! In reading order: this file (what a group is), `join` (who may join), `rebalance` (from joining to the next
+//! generation), `sync` (assignments, heartbeats, leaving), `view` (what is shown and checked).
 
 mod join;
 mod rebalance;

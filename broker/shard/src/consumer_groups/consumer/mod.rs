@@ -7,8 +7,8 @@
 //! Invariant: `state` is what the store will be for this group once all that is appended is committed. Plans are made
 //! from it, and no answer goes out before everything appended until then is committed.
 //!
-//! In reading order: this file (what a group is), [`heartbeat`] (a member's heartbeat, step by step), [`reconcile`]
-//! (one member's next step), [`leave`] (who goes), [`view`] (what is shown and checked).
+//! In reading order: this file (what a group is), `heartbeat` (a member's heartbeat, step by step), `reconcile`
+//! (one member's next step), `leave` (who goes), `view` (what is shown and checked).
 
 mod heartbeat;
 mod leave;
