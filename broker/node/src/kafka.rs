@@ -2,7 +2,7 @@
 //!
 //! In reading order: this file (the listener), `connection` (frames in, answers out, in order), `dispatch` (what is
 //! served, and by whom), `errors`, `metadata`, `produce`, `fetch`, `offsets`, `topics`, `configs`,
-//! `groups`, `commits`.
+//! `groups`, `consumers`, `commits`.
 //!
 //! Bytes are validated once, at the door, and never re-encoded: a batch goes from the frame to the log, and from the
 //! log's map to the socket.
@@ -10,6 +10,7 @@
 mod commits;
 mod configs;
 mod connection;
+mod consumers;
 mod dispatch;
 mod errors;
 mod fetch;

@@ -1,7 +1,7 @@
 //! What is served, and who decides it.
 
 use super::connection::{Answer, Close, Peer};
-use super::{Door, commits, configs, fetch, groups, metadata, offsets, topics};
+use super::{Door, commits, configs, consumers, fetch, groups, metadata, offsets, topics};
 use raftline_kafka::api::{Api, Served};
 use raftline_kafka::api_versions;
 use raftline_kafka::error::ErrorCode;
@@ -34,6 +34,8 @@ pub(super) const SERVED: Served = Served::new(&[
     Api::IncrementalAlterConfigs.advised(),
     Api::OffsetDelete.advised(),
     Api::DescribeCluster.advised(),
+    Api::ConsumerGroupHeartbeat.advised(),
+    Api::ConsumerGroupDescribe.advised(),
 ]);
 
 /// Decides any request but Produce.
@@ -74,6 +76,12 @@ pub(super) async fn decide(door: &Door, peer: &Peer, request: &Request, body: Bo
         Body::OffsetCommit(body) => encode(header, &commits::commit(door, body).await),
         Body::OffsetFetch(body) => encode(header, &commits::fetch(door, header.version, body).await),
         Body::OffsetDelete(body) => encode(header, &commits::delete(door, body).await),
+        Body::ConsumerGroupHeartbeat(body) => {
+            encode(header, &consumers::heartbeat(door, peer, header, body).await)
+        }
+        Body::ConsumerGroupDescribe(body) => {
+            encode(header, &consumers::describe(door, header.version, body).await)
+        }
         // Not in the list above, and so never let in.
         other => Err(Close::refused(format_args!("{} is not served: {other:?}", header.api))),
     }
