@@ -126,9 +126,10 @@ impl World {
         self.views.iter().filter_map(of).map(|view: &View| (view.life, view)).collect()
     }
 
-    /// After a while in which lazy notes are written, only signs of life may be exchanged.
+    /// After a while in which lazy notes are written, only signs of life may be exchanged. Two lazy flushes may follow
+    /// each other: one with the last notes, which may bring a vote along, and one that says that vote was synced.
     fn rest(&mut self) {
-        self.pass(self.plan.timings.note_interval * 2 + Duration::from_millis(1500));
+        self.pass(self.plan.timings.note_interval * 2 + Duration::from_millis(2500));
         let before = self.counts;
         let rounds = self.sync_rounds();
         self.pass(Duration::from_secs(2));
