@@ -195,6 +195,11 @@ impl Log {
         committed + self.offsets.get(group).map_or(0, BTreeMap::len)
     }
 
+    /// How many groups have offsets under way.
+    pub fn groups_len(&self) -> usize {
+        self.offsets.len()
+    }
+
     /// Groups with offsets under way.
     pub fn groups(&self) -> impl Iterator<Item = &String> {
         self.offsets.keys()

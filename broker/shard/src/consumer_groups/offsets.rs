@@ -108,7 +108,12 @@ impl Leading<'_> {
 
     /// Tombstones for the offsets of topics that are gone, in all groups.
     pub(super) fn forget_topics(&mut self, gone: &BTreeSet<String>) {
-        let mut groups: BTreeSet<String> = self.store.offsets.keys().cloned().collect();
+        let affected = self
+            .store
+            .offsets
+            .iter()
+            .filter(|(_, offsets)| offsets.keys().any(|(topic, _)| gone.contains(topic)));
+        let mut groups: BTreeSet<String> = affected.map(|(group, _)| group.clone()).collect();
         groups.extend(self.turn.log.groups().cloned());
         for group in groups {
             let keys = self.turn.log.planned_offsets(self.store, &group);
@@ -143,7 +148,7 @@ impl Leading<'_> {
     /// How many more offsets the group may have.
     fn offsets_room(&self, group: &str) -> usize {
         let offsets = self.turn.log.planned_offsets_max(self.store, group);
-        let groups = self.store.offsets.len() + self.turn.log.groups().count();
+        let groups = self.store.offsets.len() + self.turn.log.groups_len();
         if offsets == 0 && groups >= GROUPS_MAX {
             return 0;
         }

@@ -1,5 +1,6 @@
 //! Conversations with the group coordinator, rule by rule, and a model that holds its promises against chance.
 
+mod anything;
 mod bounds;
 mod chance;
 mod classic;
