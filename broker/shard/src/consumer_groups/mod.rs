@@ -49,6 +49,8 @@ mod subscription;
 #[cfg(test)]
 mod testing;
 
+pub use names::coordinator_partition;
+
 use crate::types::RequestId;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
