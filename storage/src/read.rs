@@ -12,7 +12,7 @@ use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
 use bytes::Bytes;
 use raftline_proto::batch::BatchView;
 use raftline_proto::entry::{EntryHeader, EntryKind, HEADER_BYTES};
-use raftline_proto::ids::{Index, Offset};
+use raftline_proto::ids::{Index, Offset, Term};
 use raftline_proto::time::Timestamp;
 
 /// Entries as they stand in the log.
@@ -175,6 +175,24 @@ impl<D: Disk> Log<D> {
             break;
         }
         newest.map_or(Ok(None), |newest| self.offset_at(newest, up_to))
+    }
+
+    /// The last term at or below `term` that wrote anything here, and the offset after its last record below `up_to`:
+    /// where a reader's log that ends in that term parts from this one. `None` if the log begins in a later term.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn end_of_term(&self, term: Term, up_to: Offset) -> Result<Option<(Term, Offset)>, ReadError> {
+        let count = self.terms.partition_point(|start| start.term <= term);
+        let Some(found) = count.checked_sub(1).map(|nth| self.terms[nth].term) else { return Ok(None) };
+        let end = match self.terms.get(count) {
+            None => self.next_offset(),
+            Some(next) => match self.walk_from_index(next.index).next()? {
+                Some(step) => step.header.base_offset,
+                None => self.next_offset(),
+            },
+        };
+        Ok(Some((found, end.min(up_to))))
     }
 
     /// All entries from `from` on, or from the first if that is later: header and payload. Ends after an error.

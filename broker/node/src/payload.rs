@@ -1,7 +1,7 @@
 //! What the shards' payload parameter is here, and what leaves for peers and clients.
 
 use bytes::Bytes;
-use raftline_proto::ids::{GroupId, NodeId, Offset};
+use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::Message;
 use raftline_shard::types::Reply;
@@ -83,6 +83,13 @@ pub enum OutReply {
     Shard(Reply),
     /// Records, to a fetch.
     Fetched(FetchedBatches),
+    /// To a query for the end of a term.
+    EndOfTerm {
+        /// The term, or the last one before it, and the offset after its last record; `None` if the log begins later.
+        found: Option<(Term, Offset)>,
+        /// Where the log begins.
+        start: Offset,
+    },
     /// To a query for the offset at a timestamp.
     FoundOffset {
         /// The first record with that timestamp or a later one, its offset and its timestamp; `None` if every record

@@ -9,8 +9,8 @@ use crate::partition::Partition;
 use crate::produce::{Admission, Receipt, Waiting, refuse};
 use crate::tail::{Tail, TailBody, TailEntry};
 use crate::types::{
-    CoordinatorCommand, CoordinatorError, Durability, Effect, FetchError, FindBy, OffsetQuery, ProduceError, Reply,
-    RequestId,
+    CoordinatorCommand, CoordinatorError, Durability, Effect, FetchError, FindBy, OffsetQuery, ProduceError,
+    Reply, RequestId,
 };
 use alloc::vec;
 use alloc::vec::Vec;
@@ -59,7 +59,9 @@ impl Group {
             return Admission::Refused(ProduceError::UnknownGroup);
         };
         match self.standing() {
-            Some(standing) if standing.leads() && order.in_term.is_none_or(|term| term == standing.term()) => {
+            Some(standing)
+                if standing.leads() && order.in_term.is_none_or(|term| term == standing.term()) =>
+            {
                 partition.admit(&order.batch, turn.intake, self.tail.pending().len())
             }
             Some(standing) => Admission::Refused(standing.not_leader_produce()),
@@ -138,6 +140,10 @@ impl Group {
                 OffsetQuery::Latest => reply(Ok(tail.high_watermark())),
                 OffsetQuery::AtOrAfter(timestamp) => {
                     let by = FindBy::AtOrAfter(timestamp);
+                    Effect::FindOffset { request, group, by, up_to: tail.high_watermark() }
+                }
+                OffsetQuery::EndOfTerm(term) => {
+                    let by = FindBy::EndOfTerm(term);
                     Effect::FindOffset { request, group, by, up_to: tail.high_watermark() }
                 }
                 OffsetQuery::MaxTimestamp => {

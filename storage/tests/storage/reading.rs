@@ -2,7 +2,7 @@
 
 use crate::common::{Writer, contents, fill, fresh, id, segment_files, sync};
 use raftline_proto::batch::Codec;
-use raftline_proto::ids::{Index, Offset};
+use raftline_proto::ids::{Index, Offset, Term};
 use raftline_proto::time::Timestamp;
 use raftline_storage::{Damage, ReadError};
 
@@ -34,6 +34,15 @@ fn offsets_by_time_are_exact_to_the_record() {
         assert_eq!(log.newest(end).unwrap(), Some((Offset(64), Timestamp(495))));
         assert_eq!(log.newest(Offset(5)).unwrap(), Some((Offset(1), Timestamp(110))), "times may jump back");
         assert_eq!(log.newest(Offset(2)).unwrap(), None, "no batch ends there");
+        assert_eq!(log.end_of_term(Term(0), end).unwrap(), None, "nothing here is so old");
+        assert_eq!(log.end_of_term(Term(1), end).unwrap(), Some((Term(1), Offset(5))));
+        assert_eq!(
+            log.end_of_term(Term(1), Offset(4)).unwrap(),
+            Some((Term(1), Offset(4))),
+            "not committed yet"
+        );
+        assert_eq!(log.end_of_term(Term(2), end).unwrap(), Some((Term(2), end)));
+        assert_eq!(log.end_of_term(Term(9), end).unwrap(), Some((Term(2), end)), "terms that wrote nothing");
     }
 }
 

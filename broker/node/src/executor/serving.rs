@@ -126,7 +126,7 @@ impl<D: Disk> Executor<D> {
         outside.reply(request, reply);
     }
 
-    /// Answers a query for the offset at a timestamp.
+    /// Answers a query for an offset that only the log knows.
     pub(super) fn find_offset(
         &mut self,
         request: RequestId,
@@ -138,14 +138,19 @@ impl<D: Disk> Executor<D> {
         let (by, up_to) = query;
         let found = self.touched(group).and_then(|open| {
             // Looks from wherever the log starts now: retention cannot take away what it asks for.
+            let at_time = |found| OutReply::FoundOffset { found, high_watermark: up_to };
             let found = match by {
-                FindBy::AtOrAfter(timestamp) => open.log.offset_at(timestamp, up_to),
-                FindBy::MaxTimestamp => open.log.newest(up_to),
+                FindBy::AtOrAfter(timestamp) => open.log.offset_at(timestamp, up_to).map(at_time),
+                FindBy::MaxTimestamp => open.log.newest(up_to).map(at_time),
+                FindBy::EndOfTerm(term) => {
+                    let start = open.log.start().1;
+                    open.log.end_of_term(term, up_to).map(|found| OutReply::EndOfTerm { found, start })
+                }
             };
             found.map_err(|error| FetchError::Storage(error.to_string()))
         });
         let reply = match found {
-            Ok(found) => OutReply::FoundOffset { found, high_watermark: up_to },
+            Ok(reply) => reply,
             Err(why) => OutReply::Shard(Reply::Offset(Err(why))),
         };
         outside.reply(request, reply);

@@ -39,15 +39,19 @@ pub enum OffsetQuery {
     AtOrAfter(Timestamp),
     /// The first offset with the greatest timestamp there is.
     MaxTimestamp,
+    /// The offset after the last record of a term, or of the last one before it that wrote anything.
+    EndOfTerm(Term),
 }
 
-/// Which record is looked for by its timestamp.
+/// Which offset is looked for in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FindBy {
     /// The first one of this time or later.
     AtOrAfter(Timestamp),
     /// The first one of the latest time.
     MaxTimestamp,
+    /// The one after the last of a term, or of the last term before it that wrote anything.
+    EndOfTerm(Term),
 }
 
 /// Answers to requests.

@@ -149,7 +149,7 @@ pub enum Effect<P> {
         /// For the reply.
         start_offset: Offset,
     },
-    /// Answer a query for a record by its timestamp from the log's time index, looking below `up_to` only.
+    /// Answer a query for an offset that only the log knows, looking below `up_to` only.
     FindOffset {
         /// The request to answer.
         request: RequestId,

@@ -318,6 +318,7 @@ impl Node {
                 let entries = &self.disk.live[&group].log.entries;
                 let timestamp = match by {
                     FindBy::AtOrAfter(timestamp) => Some(timestamp),
+                    FindBy::EndOfTerm(_) => None,
                     FindBy::MaxTimestamp => entries.iter().filter_map(time).max(),
                 };
                 let find = |stored: &&Stored| time(stored).is_some_and(|time| Some(time) >= timestamp);
