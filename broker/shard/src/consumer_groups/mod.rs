@@ -24,6 +24,19 @@
 //! A deposed leader that has not noticed would serve old offsets: the driver lets requests in only while it may serve
 //! linearizable reads (a lease, or a read index).
 //!
+//! # Where it differs from Kafka
+//!
+//! * A request that a later one of the same member supersedes is answered (`REBALANCE_IN_PROGRESS`); Kafka drops it.
+//! * Offsets expire in groups without members only; Kafka also lets those go that a live group's members no longer
+//!   subscribe to. An emptied group of the new protocol keeps its offsets for the whole retention from then on.
+//! * A group changes its type while it is empty only: otherwise JoinGroup gets `INCONSISTENT_GROUP_PROTOCOL`, a
+//!   ConsumerGroupHeartbeat `GROUP_ID_NOT_FOUND`. There is no migration of a live group, member by member.
+//! * Subscriptions by regular expression are refused; racks are kept and shown, and do not decide assignments.
+//! * What has no bound in Kafka has one here ([`limits`]).
+//!
+//! As in Kafka, a member of the new protocol whose answer was lost must not carry out what an *earlier* answer told
+//! it: it heartbeats with everything it owns, and is told anew.
+//!
 //! In reading order: [`types`] (requests, answers), [`record`] with [`codec`] (what is written), `store` (what
 //! committed records say), `log` (what is under way), `classic`, `consumer` with `assignor`, `offsets`, `admin`,
 //! `expiry`, `checks`, [`limits`].

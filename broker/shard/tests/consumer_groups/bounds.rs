@@ -44,10 +44,10 @@ fn a_group_may_say_so_much() {
         fresh_id,
         ..join("")
     };
-    for fresh_id in 0..4 {
+    for fresh_id in 0..3 {
         world.ask(GroupRequest::Join(big(fresh_id)));
     }
-    assert_eq!(code(&world.call(GroupRequest::Join(big(4)))), 81);
+    assert_eq!(code(&world.call(GroupRequest::Join(big(3)))), 81);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! JoinGroup: who may join, and what joining changes.
 
-use super::{ClassicGroup, Joining, Member, State};
+use super::{ClassicGroup, Joining, Member, State, member_bytes};
 use crate::consumer_groups::limits::{
     GROUP_BYTES_MAX, MEMBERS_MAX, NEW_MEMBER_JOIN_TIMEOUT, PENDING_MEMBERS_MAX, REBALANCE_TIMEOUT_MAX,
 };
@@ -45,8 +45,9 @@ impl ClassicGroup {
         };
         let replaced = replaced.and_then(|id| self.members.get(id));
         let members_max = turn.config.members_max.min(MEMBERS_MAX);
+        let names = [Some(&join.client_id), Some(&join.client_host), join.instance_id.as_ref()];
         let bytes: usize = self.members.values().map(Member::bytes).sum();
-        let bytes = bytes - replaced.map_or(0, Member::bytes) + protocols_bytes(join);
+        let bytes = bytes - replaced.map_or(0, Member::bytes) + member_bytes(names, &join.protocols);
         if (replaced.is_none() && self.members.len() >= members_max) || bytes > GROUP_BYTES_MAX {
             return Err(GroupError::GroupMaxSizeReached);
         }
@@ -233,10 +234,6 @@ impl Member {
         }
         self.session = self.is_new.then(|| turn.now.monotonic + NEW_MEMBER_JOIN_TIMEOUT);
     }
-}
-
-fn protocols_bytes(join: &JoinGroup) -> usize {
-    join.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
 }
 
 fn span(ms: i32) -> Duration {

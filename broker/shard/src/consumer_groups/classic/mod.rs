@@ -234,8 +234,10 @@ impl Member {
         found.map_or(&[], |offered| offered.metadata.as_slice())
     }
 
+    /// What it takes in the group's record, at most.
     fn bytes(&self) -> usize {
-        self.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
+        let names = [Some(&self.client_id), Some(&self.client_host), self.instance_id.as_ref()];
+        member_bytes(names, &self.protocols)
     }
 
     /// Its session begins anew, unless a request of it waits.
@@ -245,6 +247,17 @@ impl Member {
         }
     }
 }
+
+/// What a member with these names (client id, host, instance id) takes in the group's record, at most. Its own id is
+/// made of the client's or the instance's.
+fn member_bytes(names: [Option<&String>; 3], protocols: &[GroupProtocol]) -> usize {
+    let names: usize = names.into_iter().flatten().map(String::len).sum();
+    let said: usize = protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum();
+    2 * names + said + MEMBER_BYTES_MIN
+}
+
+/// Sizes, timeouts, and the UUID in the member's id.
+const MEMBER_BYTES_MIN: usize = 64;
 
 fn millis(span: Duration) -> u32 {
     u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
