@@ -78,13 +78,14 @@ pub(super) async fn serve(door: Arc<Door>, connection: Connection) {
         answers,
         undecided: Arc::new(Semaphore::new(limits::KAFKA_PIPELINE_MAX)),
     };
-    let written = tokio::spawn(write_answers(writer, queue));
+    let mut written = tokio::spawn(write_answers(writer, queue));
     let ended = tokio::select! {
-        ended = inbound.run() => ended,
-        // Nobody reads the answers any more. Aborting is not needed: the task has ended.
-        () = door.stop.cancelled() => Err(Close::Stopping),
+        ended = inbound.run() => (ended, written.await),
+        () = door.stop.cancelled() => (Err(Close::Stopping), written.await),
+        // What is asked from here on would not be answered: the client is not to wait for it.
+        written = &mut written => (Ok(()), written),
     };
-    let ended = match (ended, written.await) {
+    let ended = match ended {
         (_, Ok(Err(close))) => Err(close),
         (ended, _) => ended,
     };
@@ -130,8 +131,10 @@ impl Inbound {
         let mut permit = None;
         loop {
             let expected = announced(&self.received);
-            if permit.is_none() && expected > FRAME_RESERVE_BYTES_MIN {
-                // Before more is read than a small buffer: large requests wait for each other, not for memory.
+            let arrived = self.received.len();
+            if permit.is_none() && expected > FRAME_RESERVE_BYTES_MIN && arrived >= FRAME_RESERVE_BYTES_MIN {
+                // Before more is read than a small buffer: large requests wait for each other, not for memory. Not
+                // earlier: who only announces one, and sends nothing, is to hold up nobody.
                 let kibibytes = u32::try_from(expected.div_ceil(1024)).unwrap_or(u32::MAX);
                 let share = Arc::clone(&self.door.frames).acquire_many_owned(kibibytes).await;
                 permit = Some(share.map_err(|_| Close::Stopping)?);
