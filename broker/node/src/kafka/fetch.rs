@@ -8,9 +8,10 @@ use crate::payload::{FetchedBatches, OutReply};
 use bytes::Bytes;
 use raftline_kafka::error::ErrorCode;
 use raftline_kafka::fetch::{
-    FetchAnswer, FetchPartition, FetchPartitionAnswer, FetchRequest, FetchTopicAnswer, Isolation,
+    FetchAnswer, FetchPartition, FetchPartitionAnswer, FetchRequest, FetchTopicAnswer, Isolation, ZSTD_FROM,
 };
 use raftline_kafka::request::Header;
+use raftline_proto::batch::{BatchHeader, Codec};
 use raftline_proto::ids::{GroupId, Offset, TopicId};
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Monotonic;
@@ -67,9 +68,9 @@ pub(super) async fn decide(door: &Door, header: &Header, request: FetchRequest) 
     let mut reads = reads.into_iter();
     for topic in &mut answer.topics {
         let count = topic.partitions.capacity();
-        topic
-            .partitions
-            .extend(reads.by_ref().take(count).map(|read| read.answer(door, isolation, &mut budget)));
+        topic.partitions.extend(
+            reads.by_ref().take(count).map(|read| read.answer(door, header.version, isolation, &mut budget)),
+        );
     }
     let leaders = answer.topics.iter().flat_map(|topic| &topic.partitions);
     let leaders: Vec<i32> = leaders.filter_map(|partition| Some(partition.current_leader?.id)).collect();
@@ -134,8 +135,22 @@ impl Read {
         u64::try_from(self.wanted.bytes_max).unwrap_or(0).min(wanted.bytes_max).max(1)
     }
 
-    fn answer(self, door: &Door, isolation: Isolation, budget: &mut Budget) -> FetchPartitionAnswer {
+    fn answer(
+        mut self,
+        door: &Door,
+        version: i16,
+        isolation: Isolation,
+        budget: &mut Budget,
+    ) -> FetchPartitionAnswer {
         let index = self.wanted.index;
+        if let State::Found(found) = &mut self.state {
+            let known = found.batches.iter().take_while(|batch| is_known(version, batch)).count();
+            if known == 0 && !found.batches.is_empty() {
+                self.state = State::Refused(ErrorCode::UnsupportedCompressionType);
+            } else {
+                found.batches.truncate(known);
+            }
+        }
         match self.state {
             State::Found(found) => FetchPartitionAnswer {
                 high_watermark: Some(found.high_watermark),
@@ -164,6 +179,12 @@ fn may_read(door: &Door, record: &PartitionRecord, wanted: FetchPartition) -> Re
     }
     check_epoch(door, record, wanted.current_leader_epoch)?;
     wanted.fetch_offset.ok_or(ErrorCode::OffsetOutOfRange)
+}
+
+/// Whether a client of that version of Fetch can read the batch.
+fn is_known(version: i16, batch: &[u8]) -> bool {
+    let codec = || BatchHeader::decode(batch).and_then(|header| header.attributes.codec());
+    version >= ZSTD_FROM || !matches!(codec(), Ok(Codec::Zstd))
 }
 
 /// Compares the leader epoch that a client knows with ours.

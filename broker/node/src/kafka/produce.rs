@@ -6,7 +6,7 @@ use crate::handle::ReplySink;
 use crate::limits;
 use crate::payload::{OutReply, Payload};
 use bytes::Bytes;
-use raftline_kafka::batch::error_code;
+use raftline_kafka::batch::{check_codec, error_code};
 use raftline_kafka::error::ErrorCode;
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use raftline_kafka::leader::Leader;
@@ -14,7 +14,7 @@ use raftline_kafka::produce::{
     Acks, ProduceAnswer, ProducePartition, ProducePartitionAnswer, ProduceRequest, ProduceTopicAnswer,
 };
 use raftline_kafka::request::Header;
-use raftline_proto::batch;
+use raftline_proto::batch::{self, BatchHeader};
 use raftline_proto::ids::TopicId;
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Monotonic;
@@ -107,6 +107,11 @@ async fn begin(
         Ok(checked) => checked,
         Err(found) => return refused(error_code(&found), found.to_string()),
     };
+    let codec = BatchHeader::decode(&bytes).and_then(|header| header.attributes.codec());
+    match codec.map_or_else(|found| error_code(&found), |codec| check_codec(order.version, codec)) {
+        ErrorCode::None => {}
+        error => return refused(error, format!("Produce version {} has no such codec", order.version)),
+    }
     if !record.replicas.contains(&door.broker.identity.node()) {
         return Waiting::Decided(Box::new(not_leader(door, index, record)));
     }
