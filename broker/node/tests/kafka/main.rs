@@ -1,0 +1,12 @@
+//! The Kafka listener over a real socket, byte by byte: what well-behaved clients rely on, what others may do without
+//! harm, and every answer in every version read to its last byte.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod client;
+#[path = "../common/mod.rs"]
+mod common;
+mod connections;
+mod every_version;
+mod fetching;
+mod handshake;
+mod producing;
