@@ -1,0 +1,297 @@
+"""What the client scripts share: a cluster of three brokers, and cases that are counted.
+
+The brokers are real processes on free ports of 127.0.0.1, their data in a temporary directory. Everything that was
+started is stopped, by its own process id, when the script ends, however it ends.
+"""
+
+import atexit
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BROKERS = 3
+
+# The numbers of the APIs that a script may look for.
+JOIN_GROUP = 11
+CONSUMER_GROUP_HEARTBEAT = 68
+
+
+def wait_for(what, condition, seconds=30):
+    """Returns what `condition` returns once that is true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"in vain for {seconds} s: {what}")
+        time.sleep(0.05)
+
+
+class Cluster:
+    """Three brokers. `kill` and `stop` take a broker's number, from 1."""
+
+    def __init__(self, **flags):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="raftline-clients-"))
+        given = pathlib.Path(os.environ.get("RAFTLINED", ROOT / "target/debug/raftlined"))
+        # A copy: it stays the same binary, whatever is built meanwhile.
+        self.binary = shutil.copy(given, self.directory / "raftlined")
+        self.flags = {"auto-create-topics": "true", "default-partitions": "4", **flags}
+        self.processes = {}
+        self.deaths = []
+        self.grpc, self.kafka = self._free_ports()
+        atexit.register(self.close)
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, lambda *_: sys.exit(1))
+        self.start_all()
+
+    @staticmethod
+    def _free_ports():
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2 * BROKERS)]
+        ports = [held.getsockname()[1] for held in sockets]
+        for held in sockets:
+            held.close()
+        return ports[:BROKERS], ports[BROKERS:]
+
+    @property
+    def bootstrap(self):
+        return ",".join(f"127.0.0.1:{port}" for port in self.kafka)
+
+    def log(self, broker):
+        return self.directory / f"broker-{broker}.log"
+
+    def start(self, broker):
+        peers = [f"--peer={peer}=127.0.0.1:{port}" for peer, port in enumerate(self.grpc, 1)]
+        command = [
+            self.binary,
+            f"--node-id={broker}",
+            "--cluster=clients",
+            f"--data-dir={self.directory / f'broker-{broker}'}",
+            f"--grpc=127.0.0.1:{self.grpc[broker - 1]}",
+            f"--kafka=127.0.0.1:{self.kafka[broker - 1]}",
+            "--shards=1",
+            *peers,
+            *(f"--{name}={value}" for name, value in self.flags.items()),
+        ]
+        with open(self.log(broker), "ab") as log:
+            self.processes[broker] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def start_all(self):
+        for broker in range(1, BROKERS + 1):
+            self.start(broker)
+        self.wait_until_ready()
+
+    def wait_until_ready(self, brokers=BROKERS):
+        """Waits until every running broker tells of that many, and all partitions have leaders."""
+
+        def ready():
+            for broker, process in self.processes.items():
+                if process.poll() is not None:
+                    raise AssertionError(f"broker {broker} ended with {process.returncode}: {self.tail(broker)}")
+                try:
+                    found, topics = self.metadata(broker)
+                except OSError:
+                    return False
+                if len(found) < brokers or any(leader < 0 for leaders in topics.values() for leader in leaders):
+                    return False
+            return True
+
+        wait_for("the brokers are ready", ready)
+
+    def kill(self, broker):
+        """As if its machine lost power, but for the disk."""
+        process = self.processes.pop(broker)
+        process.kill()
+        process.wait()
+
+    def stop(self, broker):
+        process = self.processes.pop(broker)
+        process.terminate()
+        if process.wait(timeout=30) != 0:
+            self.deaths.append(f"broker {broker} ended with {process.returncode}: {self.tail(broker)}")
+
+    def restart_all(self):
+        for broker in list(self.processes):
+            self.stop(broker)
+        self.start_all()
+
+    def tail(self, broker, lines=5):
+        text = self.log(broker).read_text(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def close(self):
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
+        self.processes = {}
+        if not os.environ.get("KEEP"):
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    # The least of Kafka's protocol that is needed to know what to do.
+
+    def ask(self, broker, key, version, body):
+        """One request, and the answer's body."""
+        request = struct.pack(">hhih", key, version, 7, -1) + body
+        with socket.create_connection(("127.0.0.1", self.kafka[broker - 1]), timeout=10) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            reader = connection.makefile("rb")
+            header = reader.read(8)
+            if len(header) < 8:
+                raise ConnectionError("the broker closed the connection")
+            return Reader(reader.read(struct.unpack(">i", header[:4])[0] - 4))
+
+    def any_broker(self):
+        return next(iter(self.processes))
+
+    def metadata(self, broker=None):
+        """The brokers' numbers, and the leaders of each topic's partitions."""
+        answer = self.ask(broker or self.any_broker(), 3, 1, struct.pack(">i", -1))
+        brokers = []
+        for _ in range(answer.i32()):
+            brokers.append(answer.i32())
+            answer.text(), answer.i32(), answer.text()
+        answer.i32()
+        topics = {}
+        for _ in range(answer.i32()):
+            answer.i16()
+            name = answer.text()
+            answer.take(1)
+            leaders = {}
+            for _ in range(answer.i32()):
+                answer.i16()
+                partition = answer.i32()
+                leaders[partition] = answer.i32()
+                for _ in range(2):
+                    answer.take(4 * answer.i32())
+            topics[name] = [leaders[partition] for partition in sorted(leaders)]
+        return brokers, topics
+
+    def leader(self, topic, partition=0):
+        return self.metadata()[1][topic][partition]
+
+    def serves(self, key):
+        """Whether an API is advertised."""
+        answer = self.ask(self.any_broker(), 18, 0, b"")
+        answer.i16()
+        return key in [struct.unpack(">hhh", answer.take(6))[0] for _ in range(answer.i32())]
+
+    def create(self, topic, partitions=1, **configs):
+        """Makes a topic with three replicas; in a config's name `_` stands for a dot."""
+
+        def text(text):
+            return struct.pack(">h", len(text)) + text.encode()
+
+        body = struct.pack(">i", 1) + text(topic) + struct.pack(">ihii", partitions, BROKERS, 0, len(configs))
+        for name, value in configs.items():
+            body += text(name.replace("_", ".")) + text(str(value))
+        answer = self.ask(self.any_broker(), 19, 2, body + struct.pack(">ib", 10_000, 0))
+        answer.i32(), answer.i32(), answer.text()
+        error = answer.i16()
+        assert error == 0, f"create topic {topic}: error {error}: {answer.text()}"
+        wait_for(
+            f"topic {topic} is known and led",
+            lambda: all(
+                len(leaders := self.metadata(broker)[1].get(topic, [])) == partitions and min(leaders) > 0
+                for broker in self.processes
+            ),
+        )
+
+    def complaints(self):
+        """What the brokers' logs have that no well-behaved client should cause."""
+        found = list(self.deaths)
+        for broker in range(1, BROKERS + 1):
+            for line in self.log(broker).read_text(errors="replace").splitlines():
+                if re.search(r"panicked| ERROR |Kafka connection closed", line):
+                    found.append(f"broker {broker}: {line}")
+        return found
+
+
+class Reader:
+    """Takes an answer apart."""
+
+    def __init__(self, rest):
+        self.rest = rest
+
+    def take(self, count):
+        taken, self.rest = self.rest[:count], self.rest[count:]
+        return taken
+
+    def i16(self):
+        return struct.unpack(">h", self.take(2))[0]
+
+    def i32(self):
+        return struct.unpack(">i", self.take(4))[0]
+
+    def text(self):
+        length = self.i16()
+        return self.take(length).decode() if length >= 0 else None
+
+
+class Cases:
+    """Runs cases and counts them. Arguments of the script choose cases by a part of their names."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def run(self, name, case, *args):
+        if len(sys.argv) > 1 and not any(part in name for part in sys.argv[1:]):
+            return
+        began = time.monotonic()
+        try:
+            case(*args)
+        except Exception as error:
+            self.failed += 1
+            print(f"FAILED  {name}: {error}", flush=True)
+            traceback.print_exc()
+        else:
+            self.passed += 1
+            print(f"ok      {name} ({time.monotonic() - began:.1f} s)", flush=True)
+
+    def finish(self, cluster):
+        complaints = cluster.complaints()
+        if complaints:
+            self.failed += 1
+            print("FAILED  the brokers have nothing to complain of:", *complaints[:10], sep="\n        ")
+        else:
+            self.passed += 1
+            print("ok      the brokers have nothing to complain of")
+        cluster.close()
+        print(f"{self.passed} passed, {self.failed} failed", flush=True)
+        sys.exit(1 if self.failed else 0)
+
+
+def in_virtual_environment(requirements):
+    """Runs the calling script again with these packages installed, in an environment that is deleted afterwards."""
+    if os.environ.get("RAFTLINE_CLIENTS_VENV"):
+        return
+    directory = tempfile.mkdtemp(prefix="raftline-venv-")
+    try:
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+        python = f"{directory}/bin/python"
+        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
+        environment = {**os.environ, "RAFTLINE_CLIENTS_VENV": directory}
+        code = subprocess.run([python, *sys.argv], env=environment).returncode
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    sys.exit(code)
+
+
+def needs_program(program, package):
+    """Installs a Debian package if its program is missing."""
+    if shutil.which(program):
+        return
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    subprocess.run([*as_root, "apt-get", "install", "-y", "-q", package], check=True, stdout=sys.stderr)
