@@ -7,7 +7,8 @@
 //! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`] serve it;
 //! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
 //!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`view`] (what is published);
-//! - [`incoming`]: the listener; [`peer`]: the transport between brokers; [`api`]: the clients' door; `kafka`: the same
+//! - [`incoming`]: the listener; [`peer`]: the transport between brokers, `leader_news`: what it tells
+//!   those without a replica; [`api`]: the clients' door; `kafka`: the same
 //!   for Kafka's clients; `groups`: the coordinators of their consumer groups;
 //! - [`clock`], [`limits`].
 #![deny(missing_docs)]
@@ -24,6 +25,7 @@ pub mod inbox;
 pub mod incoming;
 mod kafka;
 pub mod lanes;
+mod leader_news;
 pub mod limits;
 pub mod logging;
 pub mod payload;

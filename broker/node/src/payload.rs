@@ -39,6 +39,11 @@ pub struct PeerMessage {
 pub enum PeerBody {
     /// The node-level sign of life. The transport adds this process's boot id.
     Alive,
+    /// The sender leads the group in this term: to nodes that have no replica of it.
+    Leads {
+        /// The term.
+        term: Term,
+    },
     /// A Raft message.
     Raft {
         /// What.
@@ -53,7 +58,7 @@ impl PeerMessage {
     #[must_use]
     pub fn entry_bytes(&self) -> u64 {
         match &self.body {
-            PeerBody::Alive => 0,
+            PeerBody::Alive | PeerBody::Leads { .. } => 0,
             PeerBody::Raft { entries, .. } => entries.iter().map(|part| part.len() as u64).sum(),
         }
     }

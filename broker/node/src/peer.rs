@@ -18,6 +18,7 @@ mod tests;
 use crate::clock::Clock;
 use crate::handle::Shards;
 use crate::identity::Identity;
+use crate::view::NodeView;
 use handshake::Local;
 use outbox::Lanes;
 use parking_lot::Mutex;
@@ -104,8 +105,14 @@ impl Peers {
 
     /// The service that peers dial.
     #[must_use]
-    pub fn service(&self, shards: Shards, clock: Clock, stop: CancellationToken) -> PeerService {
-        PeerService::new(Arc::clone(&self.shared), shards, clock, stop)
+    pub fn service(
+        &self,
+        shards: Shards,
+        view: Arc<NodeView>,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> PeerService {
+        PeerService::new(Arc::clone(&self.shared), shards, view, clock, stop)
     }
 
     /// Every peer's address and state.

@@ -8,6 +8,7 @@ use crate::groups::GroupCoordinators;
 use crate::identity::{Identity, IdentityError};
 use crate::incoming::Incoming;
 use crate::kafka;
+use crate::leader_news;
 use crate::limits;
 use crate::peer::Peers;
 use crate::shutdown::Stop;
@@ -155,6 +156,7 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         }
         None => (None, None),
     };
+    tasks.spawn(leader_news::tell(Arc::clone(&view), identity.node(), peers.outbox()));
     // Only now: a peer that hears this node dials back at once.
     peers.dial(engine.shards(), clock, &stop, &mut tasks);
     write_address(&address_file, bound)?;
@@ -232,8 +234,13 @@ fn grpc(
     let broker = BrokerServer::new(BrokerService(Arc::clone(broker)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let peers = PeerServer::new(peers.service(engine.shards().clone(), clock, stop.clone()))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let peers = PeerServer::new(peers.service(
+        engine.shards().clone(),
+        Arc::clone(engine.view()),
+        clock,
+        stop.clone(),
+    ))
+    .max_decoding_message_size(MESSAGE_BYTES_MAX);
     Server::builder()
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)

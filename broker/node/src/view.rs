@@ -1,7 +1,8 @@
 //! What the shards publish about the node, for the doors to read without asking a shard.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
@@ -17,7 +18,12 @@ pub struct NodeView {
     image: ArcSwap<MetadataImage>,
     changes: watch::Sender<u64>,
     leaders: RwLock<HashMap<GroupId, GroupLeader>>,
+    /// Of groups without a replica here, as their leaders said.
+    elsewhere: RwLock<HashMap<GroupId, (Term, NodeId)>>,
     failures: RwLock<HashMap<GroupId, String>>,
+    /// How often each peer that answers came back, counted over all peers.
+    visits: RwLock<BTreeMap<NodeId, u64>>,
+    visit: AtomicU64,
     alive: RwLock<BTreeSet<NodeId>>,
 }
 
@@ -38,7 +44,10 @@ impl Default for NodeView {
             image: ArcSwap::default(),
             changes: watch::Sender::new(0),
             leaders: RwLock::default(),
+            elsewhere: RwLock::default(),
             failures: RwLock::default(),
+            visits: RwLock::default(),
+            visit: AtomicU64::new(1),
             alive: RwLock::default(),
         }
     }
@@ -58,10 +67,38 @@ impl NodeView {
         self.changes.subscribe()
     }
 
-    /// What is known of a group's leader; `None` if this node has no replica of it (or has not opened it yet).
+    /// What is known of a group's leader; `None` if this node has not heard of any since its start.
     #[must_use]
     pub fn leader(&self, group: GroupId) -> Option<GroupLeader> {
-        self.leaders.read().get(&group).copied()
+        if let Some(known) = self.leaders.read().get(&group) {
+            return Some(*known);
+        }
+        let (term, leader) = self.elsewhere.read().get(&group).copied()?;
+        Some(GroupLeader { term, leader: Some(leader), role: Role::Follower })
+    }
+
+    /// A node says that it leads a group that has no replica here.
+    pub(crate) fn heard_of_leader(&self, group: GroupId, term: Term, leader: NodeId) {
+        let image = self.image();
+        let mut elsewhere = self.elsewhere.write();
+        if elsewhere.get(&group).is_some_and(|(known, _)| *known > term) {
+            return;
+        }
+        elsewhere.insert(group, (term, leader));
+        // Deleted groups are forgotten when they are the most of it.
+        let groups = image.topics.values().map(|topic| topic.partitions.len()).sum::<usize>();
+        if elsewhere.len() > 2 * groups + ELSEWHERE_MIN {
+            let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
+            let there: BTreeSet<GroupId> = partitions.map(|partition| partition.group).collect();
+            elsewhere.retain(|group, _| there.contains(group));
+        }
+        drop(elsewhere);
+        self.changed();
+    }
+
+    /// The peers that answer, each with a number that changes when it was away.
+    pub(crate) fn visits(&self) -> BTreeMap<NodeId, u64> {
+        self.visits.read().clone()
     }
 
     /// Why a group's replica is closed, if its storage failed.
@@ -105,9 +142,16 @@ impl NodeView {
 
     pub(crate) fn set_liveness(&self, node: NodeId, change: LivenessChange) {
         match change {
-            LivenessChange::Up | LivenessChange::Reset => self.alive.write().insert(node),
-            LivenessChange::Down => self.alive.write().remove(&node),
-        };
+            LivenessChange::Up | LivenessChange::Reset => {
+                self.alive.write().insert(node);
+                let visit = self.visit.fetch_add(1, Ordering::Relaxed);
+                self.visits.write().insert(node, visit);
+            }
+            LivenessChange::Down => {
+                self.alive.write().remove(&node);
+                self.visits.write().remove(&node);
+            }
+        }
         self.changed();
     }
 
@@ -115,3 +159,6 @@ impl NodeView {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
+
+/// So many leaders elsewhere are kept, however few partitions the cluster has.
+const ELSEWHERE_MIN: usize = 1024;

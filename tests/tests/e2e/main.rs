@@ -1,6 +1,7 @@
 //! End to end: broker processes, real sockets, real disks, and the real client.
 
 mod bystanders;
+mod elsewhere;
 mod files;
 mod full_disk;
 mod leader_killed;

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::handle::Shards;
 use crate::limits;
 use crate::payload::{OutReply, Payload};
+use crate::view::NodeView;
 use parking_lot::Mutex;
 use raftline_proto::ids::{Incarnation, NodeId};
 use raftline_proto::metadata::BrokerRecord;
@@ -34,6 +35,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub struct PeerService {
     shared: Arc<Shared>,
     shards: Shards,
+    view: Arc<NodeView>,
     clock: Clock,
     stop: CancellationToken,
     /// The stream in use for each peer and class: a new one ends the old one, whose peer has given it up.
@@ -45,8 +47,14 @@ pub struct PeerService {
 type Verdicts = ReceiverStream<Result<PeerVerdict, Status>>;
 
 impl PeerService {
-    pub(super) fn new(shared: Arc<Shared>, shards: Shards, clock: Clock, stop: CancellationToken) -> Self {
-        Self { shared, shards, clock, stop, streams: Arc::default(), refused: Arc::default() }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        shards: Shards,
+        view: Arc<NodeView>,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { shared, shards, view, clock, stop, streams: Arc::default(), refused: Arc::default() }
     }
 
     async fn serve(
@@ -217,6 +225,10 @@ async fn receive(
         check_incarnations(service, remote, &batch)?;
         for message in batch.messages {
             let event = match convert::decode(message).map_err(|error| error.to_string())? {
+                Inbound::Leads { group, term } => {
+                    service.view.heard_of_leader(group, term, remote.node);
+                    continue;
+                }
                 Inbound::Alive { boot } => Event::Alive { from: remote.node, boot },
                 Inbound::Raft { group, message, entries, payload } => Event::Peer {
                     from: remote.node,

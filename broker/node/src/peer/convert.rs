@@ -15,6 +15,8 @@ use raftline_raft::types::{AckWanted, AppendResult, LogStart, Message};
 pub(super) enum Inbound {
     /// The node-level sign of life.
     Alive { boot: BootId },
+    /// The sender leads a group that has no replica here.
+    Leads { group: GroupId, term: Term },
     /// To a group.
     Raft { group: GroupId, message: Message, entries: Vec<EntryInfo>, payload: Option<Bytes> },
 }
@@ -41,6 +43,7 @@ pub(super) fn encode(message: PeerMessage, boot: BootId) -> pb::GroupMessage {
     let group = message.group.0;
     let message = match message.body {
         PeerBody::Alive => Body::Alive(pb::Alive { boot: boot.0 }),
+        PeerBody::Leads { term } => Body::Leads(pb::Leads { term: term.0 }),
         PeerBody::Raft { message, entries } => encode_raft(message, entries),
     };
     pb::GroupMessage { group, message: Some(message) }
@@ -112,6 +115,7 @@ pub(super) fn decode(message: pb::GroupMessage) -> Result<Inbound, Malformed> {
     let raft = |message| Inbound::Raft { group, message, entries: Vec::new(), payload: None };
     Ok(match body {
         Body::Alive(alive) => Inbound::Alive { boot: BootId(alive.boot) },
+        Body::Leads(leads) => Inbound::Leads { group, term: fields.term(leads.term)? },
         Body::PreVote(body) => raft(Message::PreVote {
             term: fields.term(body.term)?,
             last: fields.entry_id("last", body.last)?,

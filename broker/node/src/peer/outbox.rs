@@ -25,7 +25,7 @@ impl Class {
     const fn of(body: &PeerBody) -> Self {
         match body {
             PeerBody::Raft { message: Message::Append { .. } | Message::Reset { .. }, .. } => Self::Bulk,
-            PeerBody::Raft { .. } | PeerBody::Alive => Self::Control,
+            PeerBody::Raft { .. } | PeerBody::Alive | PeerBody::Leads { .. } => Self::Control,
         }
     }
 }

@@ -90,7 +90,7 @@ impl Node {
         let stop = CancellationToken::new();
         let clock = Clock::start();
         let mut tasks = JoinSet::new();
-        let service = PeerServer::new(peers.service(shards.clone(), clock, stop.clone()));
+        let service = PeerServer::new(peers.service(shards.clone(), Arc::default(), clock, stop.clone()));
         let ends = stop.clone().cancelled_owned();
         tasks.spawn(async move {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));

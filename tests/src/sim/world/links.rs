@@ -85,6 +85,8 @@ impl World {
         let (from, to) = (flight.from, flight.to);
         let PeerMessage { group, body } = message;
         match body {
+            // Said by the node around the shard, which is not simulated.
+            PeerBody::Leads { .. } => {}
             PeerBody::Alive => self.deliver(to, 0, Event::Alive { from, boot }),
             PeerBody::Raft { message, entries } => {
                 self.trace(
