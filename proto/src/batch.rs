@@ -20,10 +20,12 @@
 //! ```
 //!
 //! The fields that the leader stamps are not under the checksum, so a batch goes from the client's socket to the
-//! disks of all replicas and on to consumers without being copied or summed again ([`stamped`]).
+//! disks of all replicas and on to consumers without being copied or summed again ([`stamped`]). Only a topic that takes
+//! the broker's time of append pays for a new checksum, once, on the leader.
 //!
 //! In reading order: this file ([`BatchHeader`], stamping, splitting), [`error`], [`record`] (the records of an
-//! unpacked batch), and with feature `std` `validate` (what a broker accepts), `view`, `builder`, `compression`.
+//! unpacked batch), and with feature `std` `validate` (what a broker accepts), `append_time`, `view`, `builder`,
+//! `compression`.
 
 use crate::cursor::Reader;
 use crate::entry::{BatchInfo, ProducerBatch};
@@ -36,6 +38,8 @@ pub mod error;
 pub mod record;
 
 #[cfg(feature = "std")]
+mod append_time;
+#[cfg(feature = "std")]
 mod builder;
 #[cfg(feature = "std")]
 mod compression;
@@ -44,6 +48,8 @@ mod validate;
 #[cfg(feature = "std")]
 mod view;
 
+#[cfg(feature = "std")]
+pub use append_time::append_time_stamped;
 #[cfg(feature = "std")]
 pub use builder::Builder;
 pub use error::{BatchError, RecordError};
@@ -158,6 +164,12 @@ impl Attributes {
     #[must_use]
     pub const fn is_log_append_time(self) -> bool {
         self.0 & 0x8 != 0
+    }
+
+    /// The same, but with the broker's time of append for every record.
+    #[must_use]
+    pub const fn with_log_append_time(self) -> Self {
+        Self(self.0 | 0x8)
     }
 
     /// Whether it belongs to a transaction.

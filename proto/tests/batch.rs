@@ -6,7 +6,7 @@ mod common;
 use bytes::Bytes;
 use common::{CODECS, OwnedRecord, build, crc32c_dumb};
 use raftline_proto::batch::{
-    self, BatchError, BatchView, Builder, Codec, HEADER_BYTES, Header, RecordError, STAMP_BYTES,
+    self, BatchError, BatchHeader, BatchView, Builder, Codec, HEADER_BYTES, Header, RecordError, STAMP_BYTES,
 };
 use raftline_proto::cursor::Writer;
 use raftline_proto::entry::{BatchInfo, EntryBody, EntryError, EntryHeader, EntryInfo, ProducerBatch};
@@ -116,6 +116,49 @@ fn stamping_keeps_the_checksum_and_copies_only_the_stamp() {
     let view = BatchView::open(&stored).unwrap();
     let offsets: Vec<_> = view.records().map(|record| record.unwrap().offset).collect();
     assert_eq!(offsets, [Offset(1 << 40), Offset((1 << 40) + 1)]);
+}
+
+#[test]
+fn the_time_of_append_is_every_records_time() {
+    let at = Timestamp(1_800_000_000_000);
+    let by_hand = by_hand();
+    let stamped = batch::append_time_stamped(by_hand.clone(), at);
+    assert_ne!(stamped, by_hand, "somebody else holds those bytes: they stay");
+    let mut expected = by_hand.to_vec();
+    expected[22] |= 8;
+    expected[35..43].copy_from_slice(&at.get().to_be_bytes());
+    assert_eq!(stamped, seal(expected), "a bit, a time and a checksum: nothing else changes");
+    for codec in CODECS {
+        let mut builder = Builder::new(codec);
+        let values = [b'a', b'b', b'c'].map(|byte| vec![byte; 200]);
+        for (time, value) in [5, 3, i64::MAX].into_iter().zip(&values) {
+            builder.push(Timestamp(time), Some(b"k"), Some(value), &[]).unwrap();
+        }
+        let batch = builder.build();
+        let before = BatchHeader::decode(&batch).unwrap();
+        let stamped = batch::append_time_stamped(batch, at);
+        let view = BatchView::open(&stamped).unwrap();
+        let header = view.header();
+        assert!(header.attributes.is_log_append_time());
+        assert_eq!(header.attributes.codec(), Ok(codec));
+        assert_eq!(header.info(), BatchInfo { max_timestamp: at, ..before.info() });
+        let records = view.records().map(Result::unwrap);
+        let read: Vec<_> = records.map(|record| (record.timestamp, record.value.unwrap().to_vec())).collect();
+        assert_eq!(read, values.map(|value| (at, value)), "{}", codec.name());
+        // The leader's own stamp goes on as ever.
+        let stored: Bytes = batch::stamped(&stamped, Offset(7), Term(2)).concat().into();
+        assert_eq!(batch::check_crc(&stored).unwrap().max_timestamp, at);
+    }
+}
+
+#[test]
+fn the_time_of_append_is_written_in_place_where_nobody_else_looks() {
+    let batch = Bytes::from(by_hand().to_vec());
+    let place = batch.as_ptr();
+    let stamped = batch::append_time_stamped(batch, Timestamp(1));
+    assert_eq!(stamped.as_ptr(), place);
+    let again = batch::append_time_stamped(stamped, Timestamp(2));
+    assert_eq!(BatchHeader::decode(&again).unwrap().max_timestamp, Timestamp(2));
 }
 
 #[test]
