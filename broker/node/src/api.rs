@@ -1,18 +1,21 @@
 //! The native API (`api.proto`): what clients and tools ask, turned into events, and the shards' answers into replies.
 //!
 //! In reading order: this file (the service and what its methods share), `errors`, `produce`, `fetch`,
-//! `metadata`, `forward` (who is asked in our place), `admin` (what the coordinator decides), `register`, `status`.
+//! `metadata`, `forward` (who is asked in our place), `admin` (what the coordinator decides), `groups` (consumer
+//! groups), `register`, `status`.
 
 mod admin;
 pub(crate) mod errors;
 mod fetch;
 mod forward;
+mod groups;
 mod metadata;
 mod produce;
 mod register;
 mod status;
 
 use crate::clock::Clock;
+use crate::groups::GroupCoordinators;
 use crate::handle::Shards;
 use crate::identity::Identity;
 use crate::limits;
@@ -34,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use admin::decide;
+pub(crate) use groups::make_groups_topic;
 pub(crate) use metadata::{auto_create, wait_for_topic};
 pub use register::{Addresses, register};
 
@@ -59,6 +63,8 @@ pub struct BrokerParts {
     pub default_segment_bytes: Option<u64>,
     /// Kept free on the disk.
     pub reserve_bytes: u64,
+    /// The coordinators of consumer groups on this node.
+    pub(crate) groups: Arc<GroupCoordinators>,
     /// Cancelled when the process stops.
     pub stop: CancellationToken,
 }
@@ -76,6 +82,7 @@ pub struct Broker {
     pub(crate) default_partitions: u32,
     default_segment_bytes: Option<u64>,
     reserve_bytes: u64,
+    groups: Arc<GroupCoordinators>,
     /// KiB of batches that are on their way to a quorum, all connections together.
     produce_budget: Arc<Semaphore>,
     /// KiB of records that are on their way to consumers.
@@ -87,7 +94,7 @@ impl Broker {
     /// A broker of these parts.
     #[must_use]
     pub fn new(parts: BrokerParts) -> Self {
-        let BrokerParts { shards, view, clock, identity, peers, stop, .. } = parts;
+        let BrokerParts { shards, view, clock, identity, peers, groups, stop, .. } = parts;
         let forwarder = Forwarder::new(identity.node(), Arc::clone(&view), peers.clone());
         Self {
             shards,
@@ -101,6 +108,7 @@ impl Broker {
             default_partitions: parts.default_partitions,
             default_segment_bytes: parts.default_segment_bytes,
             reserve_bytes: parts.reserve_bytes,
+            groups,
             produce_budget: Arc::new(Semaphore::new(limits::PRODUCE_KIBIBYTES_MAX)),
             fetch_budget: Arc::new(Semaphore::new(limits::FETCH_KIBIBYTES_MAX)),
             stop,
@@ -238,5 +246,54 @@ impl pb::broker_server::Broker for BrokerService {
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::AdminReply>, Status> {
         Ok(Response::new(status::transfer(&self.0, request).await))
+    }
+
+    async fn list_consumer_groups(
+        &self,
+        request: Request<pb::ListConsumerGroupsRequest>,
+    ) -> Result<Response<pb::ListConsumerGroupsReply>, Status> {
+        Ok(Response::new(groups::list(&self.0, request).await))
+    }
+
+    async fn describe_consumer_group(
+        &self,
+        request: Request<pb::DescribeConsumerGroupRequest>,
+    ) -> Result<Response<pb::DescribeConsumerGroupReply>, Status> {
+        Ok(Response::new(groups::answer(&self.0, request).await))
+    }
+
+    async fn consumer_group_heartbeat(
+        &self,
+        request: Request<pb::ConsumerGroupHeartbeatRequest>,
+    ) -> Result<Response<pb::ConsumerGroupHeartbeatReply>, Status> {
+        Ok(Response::new(groups::answer(&self.0, request).await))
+    }
+
+    async fn commit_offsets(
+        &self,
+        request: Request<pb::CommitOffsetsRequest>,
+    ) -> Result<Response<pb::CommitOffsetsReply>, Status> {
+        Ok(Response::new(groups::answer(&self.0, request).await))
+    }
+
+    async fn fetch_offsets(
+        &self,
+        request: Request<pb::FetchOffsetsRequest>,
+    ) -> Result<Response<pb::FetchOffsetsReply>, Status> {
+        Ok(Response::new(groups::answer(&self.0, request).await))
+    }
+
+    async fn delete_offsets(
+        &self,
+        request: Request<pb::DeleteOffsetsRequest>,
+    ) -> Result<Response<pb::DeleteOffsetsReply>, Status> {
+        Ok(Response::new(groups::answer(&self.0, request).await))
+    }
+
+    async fn delete_consumer_group(
+        &self,
+        request: Request<pb::DeleteConsumerGroupRequest>,
+    ) -> Result<Response<pb::AdminReply>, Status> {
+        Ok(Response::new(groups::answer(&self.0, request).await))
     }
 }

@@ -19,6 +19,7 @@ use raftline_proto::metadata::PartitionRecord;
 use raftline_raft::types::Role;
 use raftline_shard::consumer_groups::limits::GroupsConfig;
 use raftline_shard::consumer_groups::types::{Answer, GroupError, GroupRequest};
+use raftline_shard::image::TopicImage;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -78,11 +79,9 @@ impl GroupCoordinators {
 
     /// One look at who leads what.
     fn arrange(self: &Arc<Self>) {
-        let image = self.view.image();
-        let topic = image.topic_ids.get(GROUPS_TOPIC).and_then(|id| image.topics.get(id));
-        let partitions: &[PartitionRecord] = topic.map_or(&[], |topic| &topic.partitions);
+        let topic = self.topic();
+        let partitions = topic.iter().flat_map(|topic| &topic.partitions);
         let led: HashMap<GroupId, Term> = partitions
-            .iter()
             .filter_map(|partition| {
                 let known = self.view.leader(partition.group)?;
                 (known.role == Role::Leader).then_some((partition.group, known.term))
@@ -127,10 +126,15 @@ impl GroupCoordinators {
 
     /// Which partition of the internal topic a group belongs to; `None` while there is no such topic.
     pub(crate) fn partition_of(&self, group: &str) -> Option<PartitionRecord> {
-        let image = self.view.image();
-        let topic = image.topic_ids.get(GROUPS_TOPIC).and_then(|id| image.topics.get(id))?;
+        let topic = self.topic()?;
         let count = u32::try_from(topic.partitions.len()).ok().filter(|count| *count > 0)?;
         topic.partitions.get(usize::try_from(place(group) % count).ok()?).cloned()
+    }
+
+    /// The internal topic, once there is one.
+    fn topic(&self) -> Option<Arc<TopicImage>> {
+        let image = self.view.image();
+        image.topic_ids.get(GROUPS_TOPIC).and_then(|id| image.topics.get(id)).cloned()
     }
 
     /// Asks the coordinator of a group, which has to be here.
@@ -144,12 +148,30 @@ impl GroupCoordinators {
 
     /// Asks every coordinator on this node: for lists of groups.
     pub(crate) async fn ask_all(&self, request: &GroupRequest) -> Vec<Answer> {
-        let seats: Vec<_> = self.seats.lock().values().map(|seat| seat.requests.clone()).collect();
-        let mut answers = Vec::with_capacity(seats.len());
-        for requests in seats {
-            answers.push(ask(&requests, request.clone()).await);
+        self.ask_each(request).await.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// The same, with the partition of the internal topic that each answer is about.
+    pub(crate) async fn ask_each(&self, request: &GroupRequest) -> Vec<(u32, Answer)> {
+        let topic = self.topic();
+        let partitions = topic.iter().flat_map(|topic| &topic.partitions);
+        let mut answers = Vec::new();
+        for (partition, number) in partitions.zip(0..) {
+            if let Some(requests) = self.seat(partition.group) {
+                answers.push((number, ask(&requests, request.clone()).await));
+            }
         }
         answers
+    }
+
+    /// How many partitions the internal topic has; none before the first group.
+    pub(crate) fn partitions(&self) -> u32 {
+        self.topic().map_or(0, |topic| u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX))
+    }
+
+    /// What the coordinators go by.
+    pub(crate) const fn config(&self) -> &GroupsConfig {
+        &self.config
     }
 
     fn seat(&self, group: GroupId) -> Option<mpsc::Sender<Asked>> {

@@ -122,6 +122,14 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         .map_err(|error| ServeError::Listen { address: config.grpc.clone(), error })?;
     let bound = listener.local_addr().map_err(|error| io("ask the listener for its address", error))?;
     let advertised = config.advertise_grpc.clone().unwrap_or_else(|| advertised(&config, bound));
+    let groups = Arc::new(GroupCoordinators::new(
+        engine.shards().clone(),
+        Arc::clone(&view),
+        clock,
+        GroupsConfig::default(),
+        stop.clone(),
+    ));
+    tasks.spawn(Arc::clone(&groups).follow_leaderships());
     let broker = Arc::new(Broker::new(BrokerParts {
         shards: engine.shards().clone(),
         view: Arc::clone(&view),
@@ -133,6 +141,7 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         default_partitions: config.default_partitions,
         default_segment_bytes: config.default_segment_bytes,
         reserve_bytes: engine.reserve_bytes(),
+        groups: Arc::clone(&groups),
         stop: stop.clone(),
     }));
     let kafka = match &config.kafka {
@@ -142,15 +151,6 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     let mut server = tokio::spawn(grpc(listener, &broker, &peers, &engine, clock, &stop));
     let (kafka_address, mut kafka_server) = match kafka {
         Some((listener, address)) => {
-            let groups = GroupCoordinators::new(
-                engine.shards().clone(),
-                Arc::clone(&view),
-                clock,
-                GroupsConfig::default(),
-                stop.clone(),
-            );
-            let groups = Arc::new(groups);
-            tasks.spawn(Arc::clone(&groups).follow_leaderships());
             let served = kafka::serve(listener, Arc::clone(&broker), groups, stop.clone());
             (Some(address), Some(tokio::spawn(served)))
         }

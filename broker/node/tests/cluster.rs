@@ -7,8 +7,9 @@ mod common;
 use common::{Producing, Running, batch, configured, connect, create, leaders, values};
 use raftline_proto::api::fetch_request::From;
 use raftline_proto::api::{
-    CreateTopicRequest, ErrorCode, FetchRequest, InitProducerRequest, MetadataRequest, NodeStatusRequest,
-    TransferRequest,
+    CommitOffsetsRequest, CommittedOffset, CreateTopicRequest, DescribeConsumerGroupRequest, ErrorCode,
+    FetchOffsetsRequest, FetchRequest, InitProducerRequest, ListConsumerGroupsRequest, MetadataRequest,
+    NodeStatusRequest, TransferRequest,
 };
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -157,5 +158,55 @@ async fn a_broker_may_go_and_come_back() {
     let reply = cluster.client(led).fetch(request).await.unwrap().into_inner();
     assert_eq!(values(&reply), ["before", "meanwhile", "after"]);
     drop(producing);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_broker_answers_for_every_consumer_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(directory.path()).await;
+    let mut clients = [cluster.client(1), cluster.client(2), cluster.client(3)];
+    create(&mut clients[0], "t", 1, &[]).await;
+    let groups: Vec<String> = (0..12).map(|number| format!("group-{number:02}")).collect();
+    for (group, number) in groups.iter().zip(0_u64..) {
+        let offset =
+            CommittedOffset { topic: "t".to_owned(), offset: Some(number), ..CommittedOffset::default() };
+        let request = CommitOffsetsRequest {
+            group: group.clone(),
+            offsets: vec![offset],
+            ..CommitOffsetsRequest::default()
+        };
+        let client = &mut clients[usize::try_from(number).unwrap() % 3];
+        let committed = async {
+            loop {
+                let reply = client.commit_offsets(request.clone()).await.unwrap().into_inner();
+                match reply.error.map(|error| error.code()) {
+                    None => return,
+                    // Its coordinator only begins.
+                    Some(code) => {
+                        assert!(matches!(code, ErrorCode::Busy | ErrorCode::NotCoordinator), "{code:?}");
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(common::PATIENCE, committed).await.expect("it is committed");
+    }
+    let mut coordinators = BTreeSet::new();
+    for client in &mut clients {
+        let listed = client.list_consumer_groups(ListConsumerGroupsRequest::default()).await.unwrap();
+        let listed = listed.into_inner();
+        assert_eq!(listed.error, None);
+        assert_eq!(listed.groups.iter().map(|group| group.group.clone()).collect::<Vec<_>>(), groups);
+        coordinators.extend(listed.groups.iter().map(|group| group.coordinator_node));
+        for (group, number) in groups.iter().zip(0..) {
+            let request = FetchOffsetsRequest { group: group.clone(), partitions: vec![] };
+            let fetched = client.fetch_offsets(request).await.unwrap().into_inner();
+            assert_eq!((fetched.error, fetched.offsets[0].offset), (None, Some(number)));
+            let request = DescribeConsumerGroupRequest { group: group.clone() };
+            let described = client.describe_consumer_group(request).await.unwrap().into_inner();
+            assert_eq!(described.error, None);
+        }
+    }
+    assert_eq!(coordinators.len(), 3, "groups are spread: {coordinators:?}");
     cluster.stop().await;
 }

@@ -166,6 +166,43 @@ impl Broker for Node {
     async fn transfer(&self, _: Request<TransferRequest>) -> Answer<AdminReply> {
         Err(Status::unimplemented("not in the mock"))
     }
+
+    async fn list_consumer_groups(
+        &self,
+        _: Request<ListConsumerGroupsRequest>,
+    ) -> Answer<ListConsumerGroupsReply> {
+        Err(Status::unimplemented("not in the mock"))
+    }
+
+    async fn describe_consumer_group(
+        &self,
+        _: Request<DescribeConsumerGroupRequest>,
+    ) -> Answer<DescribeConsumerGroupReply> {
+        Err(Status::unimplemented("not in the mock"))
+    }
+
+    async fn consumer_group_heartbeat(
+        &self,
+        _: Request<ConsumerGroupHeartbeatRequest>,
+    ) -> Answer<ConsumerGroupHeartbeatReply> {
+        Err(Status::unimplemented("not in the mock"))
+    }
+
+    async fn commit_offsets(&self, _: Request<CommitOffsetsRequest>) -> Answer<CommitOffsetsReply> {
+        Err(Status::unimplemented("not in the mock"))
+    }
+
+    async fn fetch_offsets(&self, _: Request<FetchOffsetsRequest>) -> Answer<FetchOffsetsReply> {
+        Err(Status::unimplemented("not in the mock"))
+    }
+
+    async fn delete_offsets(&self, _: Request<DeleteOffsetsRequest>) -> Answer<DeleteOffsetsReply> {
+        Err(Status::unimplemented("not in the mock"))
+    }
+
+    async fn delete_consumer_group(&self, _: Request<DeleteConsumerGroupRequest>) -> Answer<AdminReply> {
+        Err(Status::unimplemented("not in the mock"))
+    }
 }
 
 /// Handles one produce request; false: the stream breaks.

@@ -197,12 +197,14 @@ mod tests {
     use super::super::BrokerParts;
     use super::*;
     use crate::clock::Clock;
+    use crate::groups::GroupCoordinators;
     use crate::handle::Shards;
     use crate::identity::Identity;
     use crate::inbox::{InboxBounds, inbox};
     use crate::peer::Peers;
     use crate::view::NodeView;
     use raftline_proto::ids::{BootId, Incarnation, NodeId};
+    use raftline_shard::consumer_groups::limits::GroupsConfig;
     use std::collections::BTreeMap;
     use tokio_util::sync::CancellationToken;
 
@@ -210,9 +212,10 @@ mod tests {
     fn broker(data_dir: &std::path::Path) -> Arc<Broker> {
         let identity = Arc::new(Identity::claim(data_dir, NodeId(1), "test", Incarnation(1)).unwrap());
         let (sender, _) = inbox(InboxBounds::default());
+        let (shards, view) = (Shards::new(vec![sender]), Arc::new(NodeView::default()));
         Arc::new(Broker::new(BrokerParts {
-            shards: Shards::new(vec![sender]),
-            view: Arc::new(NodeView::default()),
+            shards: shards.clone(),
+            view: Arc::clone(&view),
             clock: Clock::start(),
             peers: Peers::new(Arc::clone(&identity), BootId(1), &BTreeMap::new()),
             identity,
@@ -221,6 +224,13 @@ mod tests {
             default_replication: 1,
             default_segment_bytes: None,
             reserve_bytes: 0,
+            groups: Arc::new(GroupCoordinators::new(
+                shards,
+                view,
+                Clock::start(),
+                GroupsConfig::default(),
+                CancellationToken::new(),
+            )),
             stop: CancellationToken::new(),
         }))
     }

@@ -54,6 +54,13 @@ pub(super) fn native(found: &pb::Error) -> ErrorCode {
         pb::ErrorCode::InvalidConfig => ErrorCode::InvalidConfig,
         pb::ErrorCode::InvalidRequest => ErrorCode::InvalidRequest,
         pb::ErrorCode::LimitExceeded => ErrorCode::PolicyViolation,
+        pb::ErrorCode::GroupNotFound => ErrorCode::GroupIdNotFound,
+        pb::ErrorCode::GroupNotEmpty => ErrorCode::NonEmptyGroup,
+        pb::ErrorCode::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+        pb::ErrorCode::GroupTypeMismatch => ErrorCode::InconsistentGroupProtocol,
+        pb::ErrorCode::UnknownMember => ErrorCode::UnknownMemberId,
+        pb::ErrorCode::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+        pb::ErrorCode::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
         pb::ErrorCode::Unspecified => ErrorCode::UnknownServerError,
     }
 }

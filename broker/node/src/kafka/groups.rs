@@ -2,9 +2,7 @@
 
 use super::connection::Peer;
 use super::{Door, dispatch::OK, metadata, text};
-use crate::api::{decide, wait_for_topic};
-use crate::groups::GROUPS_TOPIC;
-use crate::limits;
+use crate::api::make_groups_topic;
 use bytes::Bytes;
 use raftline_kafka::error::ErrorCode;
 use raftline_kafka::kafka_protocol::messages::describe_groups_response::{
@@ -23,8 +21,6 @@ use raftline_kafka::kafka_protocol::messages::{
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use raftline_kafka::leader::NodeEndpoint;
 use raftline_kafka::request::Header;
-use raftline_proto::api::CreateTopicRequest;
-use raftline_proto::limits::BATCH_BYTES_MAX;
 use raftline_shard::consumer_groups::types::{
     ClassicDescription, ClassicMemberDescription, GroupError, GroupProtocol, GroupRequest, GroupResponse,
     GroupType, Heartbeat, JoinGroup, Joined, LeaveGroup, LeavingMember, ListGroups, MemberIdRule, SyncGroup,
@@ -81,33 +77,12 @@ async fn coordinator(door: &Door, group: &str) -> Result<NodeEndpoint, (ErrorCod
         return Err((ErrorCode::InvalidGroupId, "the group id is empty".into()));
     }
     if door.groups.partition_of(group).is_none() {
-        make_groups_topic(door).await;
+        make_groups_topic(&door.broker).await;
     }
     let unavailable = || (ErrorCode::CoordinatorNotAvailable, "no coordinator at the moment".to_owned());
     let partition = door.groups.partition_of(group).ok_or_else(unavailable)?;
     let leader = door.groups.leader_of(&partition).map(metadata::node_id).ok_or_else(unavailable)?;
     metadata::endpoints(door).find(|endpoint| endpoint.id == leader).ok_or_else(unavailable)
-}
-
-/// Makes the internal topic. That another broker did meanwhile is just as good; any other failure shows in that the
-/// topic is not there, and the client asks again.
-async fn make_groups_topic(door: &Door) {
-    let configs = [
-        // Kept until compacted: time alone takes nothing away.
-        ("retention.ms", "-1".to_owned()),
-        ("max.message.bytes", BATCH_BYTES_MAX.to_string()),
-    ];
-    let request = CreateTopicRequest {
-        name: GROUPS_TOPIC.to_owned(),
-        partitions: limits::GROUP_PARTITIONS,
-        replication: 0,
-        configs: configs.map(|(name, value)| (name.to_owned(), value)).into(),
-    };
-    let reply = decide(&door.broker, tonic::Request::new(request)).await;
-    if let Some(error) = reply.error {
-        tracing::debug!(error = error.message, "the topic of the consumer groups was not made");
-    }
-    wait_for_topic(&door.broker, GROUPS_TOPIC).await;
 }
 
 /// Answers JoinGroup, once the generation has all of its members.
