@@ -126,9 +126,9 @@ pub fn cost(api: Api, version: i16, body: &Bytes) -> Result<Cost, DecodeError> {
 }
 
 fn decode<M: Decodable>(api: Api, shape: &Shape, version: i16, body: &Bytes) -> Result<M, DecodeError> {
-    screen(shape, version, api.encoding(version), body)?;
+    let cost = screen(shape, version, api.encoding(version), body)?;
     let refused = |reason| DecodeError::Refused { api, version, reason };
-    let mut rest = body.clone();
+    let mut rest = body.slice(..cost.body_bytes);
     let message = M::decode(&mut rest, version).map_err(|error| refused(error.to_string()))?;
     if !rest.is_empty() {
         return Err(refused(format!("{} bytes were not decoded", rest.len())));
