@@ -240,25 +240,61 @@ class Reader:
         return self.take(length).decode() if length >= 0 else None
 
 
-class Cases:
-    """Runs cases and counts them. Arguments of the script choose cases by a part of their names."""
+class StandardError:
+    """Catches what this process writes to standard error, below Python, until `end`."""
 
     def __init__(self):
-        self.passed = self.failed = 0
+        self.caught = tempfile.TemporaryFile()
+        self.before = os.dup(2)
+        self.text = None
+        os.dup2(self.caught.fileno(), 2)
 
-    def run(self, name, case, *args):
+    def end(self):
+        if self.text is None:
+            sys.stderr.flush()
+            os.dup2(self.before, 2)
+            os.close(self.before)
+            self.caught.seek(0)
+            self.text = self.caught.read().decode(errors="replace")
+            self.caught.close()
+        return self.text
+
+
+class Cases:
+    """Runs cases and counts them. Arguments of the script choose cases by a part of their names.
+
+    What the client writes to standard error while a case runs fails it, if `warning` is found in a line and the
+    case's own `expected` is not.
+    """
+
+    def __init__(self, warning=None):
+        self.passed = self.failed = 0
+        self.warning = warning
+
+    def run(self, name, case, *args, expected=None):
         if len(sys.argv) > 1 and not any(part in name for part in sys.argv[1:]):
             return
         began = time.monotonic()
+        said = StandardError()
         try:
             case(*args)
+            warnings = self.warnings(said.end(), expected)
+            assert not warnings, "\n".join(warnings[:20])
         except Exception as error:
+            text = said.end()
             self.failed += 1
             print(f"FAILED  {name}: {error}", flush=True)
             traceback.print_exc()
+            print(text[-4000:], file=sys.stderr)
         else:
             self.passed += 1
             print(f"ok      {name} ({time.monotonic() - began:.1f} s)", flush=True)
+
+    def warnings(self, text, expected):
+        if self.warning is None:
+            return []
+        lines = [line for line in text.splitlines() if self.warning.search(line)]
+        return [line for line in lines if expected is None or not expected.search(line)]
 
     def finish(self, cluster):
         complaints = cluster.complaints()
