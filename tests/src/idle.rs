@@ -130,18 +130,31 @@ async fn watch(cluster: &Cluster, idle: Idle, when: &str) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// A broker's memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// The most that was ever resident, in KiB.
+    pub(crate) peak_kib: u64,
+}
+
+/// Asks the kernel.
+pub(crate) fn memory(cluster: &Cluster, node: NodeId) -> anyhow::Result<Memory> {
+    Ok(Memory { peak_kib: status_field(&proc_file(cluster, node, "status")?, "VmHWM")? })
+}
+
+fn status_field(status: &str, name: &str) -> anyhow::Result<u64> {
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    let number = line.trim_start_matches(':').trim().trim_end_matches(" kB");
+    number.parse::<u64>().with_context(|| format!("{name} is {line}"))
+}
+
 fn cost(cluster: &Cluster, node: NodeId, used: Duration, watched: Duration) -> anyhow::Result<Cost> {
     let status = proc_file(cluster, node, "status")?;
-    let field = |name: &str| {
-        let line =
-            status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-        let number = line.trim_start_matches(':').trim().trim_end_matches(" kB");
-        number.parse::<u64>().with_context(|| format!("{name} is {line}"))
-    };
     Ok(Cost {
         cpu_percent: used.as_secs_f64() / watched.as_secs_f64() * 100.0,
-        resident_kib: field("VmRSS")?,
-        anonymous_kib: field("RssAnon")?,
+        resident_kib: status_field(&status, "VmRSS")?,
+        anonymous_kib: status_field(&status, "RssAnon")?,
     })
 }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use raftline_tests::hostile::Hostile;
 use raftline_tests::idle::Idle;
 use raftline_tests::sim::campaign::{self, OnBad, Summary};
 use raftline_tests::sim::run::{self, Outcome, Story, Verdict};
@@ -25,6 +26,8 @@ enum Command {
     Sim(Sim),
     /// Measures what the brokers of an idle cluster cost, and how soon a killed cluster is back.
     Idle(IdleArgs),
+    /// Sends hostile bytes to a broker's Kafka port and sees what they do to it and to others.
+    Hostile(HostileArgs),
     /// Runs `raftlined` with these arguments: the brokers of the end-to-end tests.
     #[command(hide = true)]
     Broker {
@@ -72,6 +75,22 @@ struct IdleArgs {
     watch: u64,
 }
 
+#[derive(clap::Args)]
+struct HostileArgs {
+    /// How many frames.
+    #[arg(long, default_value_t = 1_000_000)]
+    frames: u64,
+    /// Over how many connections.
+    #[arg(long, default_value_t = 32)]
+    connections: u64,
+    /// Frames a second.
+    #[arg(long, default_value_t = 5_000)]
+    rate: u64,
+    /// Repeats the same frames.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
 /// The default campaign: every mutation that must die dies within these seeds, and every mark is reached.
 const DEFAULT_SEEDS: u64 = 1000;
 
@@ -81,7 +100,8 @@ fn main() -> ExitCode {
             Some(seed) => story(seed, sim.lines),
             None => many(&sim),
         },
-        Command::Idle(idle) => idle_cost(&idle),
+        Command::Idle(args) => idle_cost(&args),
+        Command::Hostile(args) => hostile(&args),
         Command::Broker { arguments } => {
             raftline_broker::run(std::iter::once(OsString::from("raftlined")).chain(arguments))
         }
@@ -95,11 +115,27 @@ fn idle_cost(args: &IdleArgs) -> ExitCode {
         settle: Duration::from_secs(args.settle),
         watch: Duration::from_secs(args.watch),
     };
+    with_brokers(async |program| raftline_tests::idle::measure(program, idle).await)
+}
+
+fn hostile(args: &HostileArgs) -> ExitCode {
+    let hostile = Hostile {
+        frames: args.frames,
+        connections: args.connections.max(1),
+        rate: args.rate,
+        seed: args.seed,
+    };
+    with_brokers(async |program| raftline_tests::hostile::run(program, hostile).await)
+}
+
+/// Runs something that starts brokers; this program is one.
+fn with_brokers(run: impl AsyncFnOnce(&str) -> anyhow::Result<()>) -> ExitCode {
     let program = std::env::current_exe().map(|path| path.to_string_lossy().into_owned());
-    let measured = program.map_err(anyhow::Error::from).and_then(|program| {
-        tokio::runtime::Runtime::new()?.block_on(raftline_tests::idle::measure(&program, idle))
+    let done = program.map_err(anyhow::Error::from).and_then(|program| {
+        let runtime = tokio::runtime::Runtime::new()?;
+        runtime.block_on(run(&program))
     });
-    match measured {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("raftline-tests: {error:#}");

@@ -2,6 +2,7 @@
 
 mod bystanders;
 mod elsewhere;
+mod examples;
 mod files;
 mod full_disk;
 mod leader_killed;

@@ -6,8 +6,8 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, Forgot
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
+use raftline_kafka::uuid::Uuid;
 use std::collections::BTreeMap;
-use uuid::Uuid;
 
 impl Chance {
     pub fn i16(&mut self) -> i16 {

@@ -1,0 +1,268 @@
+//! Hostile bytes on the Kafka port: requests of every API and version, whole, damaged, cut short and made up, sent by
+//! many connections at a set rate, while a well-behaved connection beside them measures its own round trips.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use kafka_protocol::protocol::Encodable;
+use raftline_client::proto::ids::NodeId;
+use raftline_kafka::api::Api;
+use raftline_kafka::messages::shape;
+use support::{Chance, frame, messages, mutate, sample};
+
+use crate::cluster::Cluster;
+use crate::idle;
+
+#[allow(
+    missing_docs,
+    clippy::missing_docs_in_private_items,
+    reason = "shared with the tests of raftline-kafka"
+)]
+#[path = "../../broker/kafka/tests/support/mod.rs"]
+mod support;
+
+/// What to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Hostile {
+    /// Frames in all.
+    pub frames: u64,
+    /// Connections that send them, each its part.
+    pub connections: u64,
+    /// Frames a second, all connections together.
+    pub rate: u64,
+    /// Where the damage comes from.
+    pub seed: u64,
+}
+
+/// Starts a broker, measures a quiet connection, then again while the frames arrive.
+///
+/// # Errors
+/// The broker died, alarmed, or took more memory than its bound.
+pub async fn run(program: &str, hostile: Hostile) -> anyhow::Result<()> {
+    let dir = tempfile::TempDir::with_prefix("raftline-hostile-")?;
+    let mut cluster = Cluster::prepare(program, "hostile", 1, dir.path(), &["--kafka", "127.0.0.1:0"]);
+    cluster.start_all();
+    let node = NodeId(1);
+    let client = cluster.client().await;
+    cluster.wait_until_ready(&client, &[]).await;
+    let address = std::fs::read_to_string(cluster.data_dir(node).join("kafka.addr"))?;
+    let address: SocketAddr = address.trim().parse().context("the Kafka listener's address")?;
+
+    let quiet = Meter::start(address)?;
+    tokio::time::sleep(QUIET).await;
+    let quiet = quiet.stop()?;
+    let before = idle::memory(&cluster, node)?;
+    let loud = Meter::start(address)?;
+    let begun = wall_clock();
+    let sent = tokio::task::spawn_blocking(move || bombard(address, hostile)).await?;
+    let took = begun.elapsed();
+    let loud = loud.stop()?;
+    let after = idle::memory(&cluster, node)?;
+
+    println!(
+        "seed {}: {} frames in {:.0} s over {} connections, {} of which the broker closed",
+        hostile.seed,
+        sent.frames,
+        took.as_secs_f64(),
+        hostile.connections,
+        sent.closed
+    );
+    println!("another connection's Metadata, alone:     {quiet}");
+    println!("another connection's Metadata, meanwhile: {loud}");
+    println!("resident at most: {} KiB before, {} KiB after", before.peak_kib, after.peak_kib);
+    let grown = after.peak_kib.saturating_sub(before.peak_kib);
+    ensure!(grown <= GROWTH_KIB_MAX, "{grown} KiB more than before, {GROWTH_KIB_MAX} allowed");
+    ensure!(cluster.exit_status(node).is_none(), "the broker ended");
+    let log = cluster.log(node);
+    let alarms = log.lines().filter(|line| line.contains("panicked") || line.contains(" ERROR "));
+    let alarms: Vec<&str> = alarms.take(3).collect();
+    ensure!(alarms.is_empty(), "the broker's log: {alarms:#?}");
+    let status = cluster.stop(node);
+    ensure!(status.success(), "the broker ended with {status}");
+    println!("green");
+    Ok(())
+}
+
+/// What was sent.
+struct Sent {
+    frames: u64,
+    closed: u64,
+}
+
+fn bombard(address: SocketAddr, hostile: Hostile) -> Sent {
+    let closed = Arc::new(AtomicU64::new(0));
+    let each = hostile.frames / hostile.connections;
+    let pause = Duration::from_nanos(1_000_000_000 * hostile.connections / hostile.rate.max(1));
+    let senders: Vec<_> = (0..hostile.connections)
+        .map(|nth| {
+            let closed = Arc::clone(&closed);
+            thread::spawn(move || {
+                let mut sender = Sender { address, stream: None, closed };
+                let mut chance = Chance(hostile.seed.wrapping_mul(1 << 20) + nth);
+                let mut due = wall_clock();
+                for _ in 0..each {
+                    due += pause;
+                    thread::sleep(due.saturating_duration_since(wall_clock()));
+                    sender.send(&hostile_bytes(&mut chance));
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        // A sender's panic shows in the output, and in the number of frames.
+        drop(sender.join());
+    }
+    Sent { frames: each * hostile.connections, closed: closed.load(Ordering::Relaxed) }
+}
+
+/// One frame with its size, or what claims to be one.
+fn hostile_bytes(chance: &mut Chance) -> Vec<u8> {
+    let all: Vec<Api> = Api::all().collect();
+    let api = all[chance.below(all.len())];
+    let versions = usize::try_from(api.last_version() - api.first_version()).expect("versions ascend");
+    let version = api.first_version() + i16::try_from(chance.below(versions + 1)).expect("few versions");
+    let body = match shape(api) {
+        Some(shape) => sample(shape, api, version, chance),
+        None => {
+            let mut encoded = bytes::BytesMut::new();
+            let made = match api {
+                Api::Produce => messages::produce(chance, version).encode(&mut encoded, version),
+                _ => messages::fetch(chance, version).encode(&mut encoded, version),
+            };
+            made.map(|()| encoded.freeze()).unwrap_or_default()
+        }
+    };
+    let body = if chance.one_in(8) { body } else { mutate(&body, chance) };
+    let mut frame: Bytes = frame(api, version, &body);
+    if chance.one_in(8) {
+        frame = mutate(&frame, chance);
+    }
+    let size = match chance.below(64) {
+        0 => i32::from_be_bytes(chance.bytes()),
+        1 => -1,
+        _ => i32::try_from(frame.len()).unwrap_or(i32::MAX),
+    };
+    [&size.to_be_bytes()[..], &frame].concat()
+}
+
+/// A connection that is made anew whenever the broker closes it, and whose answers are thrown away.
+struct Sender {
+    address: SocketAddr,
+    stream: Option<TcpStream>,
+    closed: Arc<AtomicU64>,
+}
+
+impl Sender {
+    fn send(&mut self, bytes: &[u8]) {
+        if self.stream.as_mut().is_some_and(|stream| !is_open(stream)) {
+            self.stream = None;
+            self.closed.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.stream.is_none() {
+            self.stream = TcpStream::connect(self.address).and_then(prepared).ok();
+        }
+        if let Some(stream) = &mut self.stream
+            && stream.write_all(bytes).is_err()
+        {
+            self.stream = None;
+            self.closed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    // A broker that waits for the rest of a frame is not waited for.
+    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    Ok(stream)
+}
+
+/// Reads what is there, and sees whether the other end is still there.
+fn is_open(stream: &mut TcpStream) -> bool {
+    let mut answers = [0; 16 << 10];
+    if stream.set_nonblocking(true).is_err() {
+        return false;
+    }
+    let open = loop {
+        match stream.read(&mut answers) {
+            Ok(0) => break false,
+            Ok(_) => {}
+            Err(error) => break error.kind() == ErrorKind::WouldBlock,
+        }
+    };
+    open && stream.set_nonblocking(false).is_ok()
+}
+
+/// A well-behaved connection that asks for metadata again and again.
+struct Meter {
+    stop: Arc<AtomicBool>,
+    asking: thread::JoinHandle<io::Result<Vec<Duration>>>,
+}
+
+/// How long its round trips took.
+struct Measured {
+    count: usize,
+    median: Duration,
+    p99: Duration,
+}
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} round trips, p50 {:?}, p99 {:?}", self.count, self.median, self.p99)
+    }
+}
+
+impl Meter {
+    fn start(address: SocketAddr) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address).and_then(prepared)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let asking = thread::spawn(move || {
+            let mut took = Vec::new();
+            // Version 1, no topics.
+            let request = frame(Api::Metadata, 1, &0_i32.to_be_bytes());
+            let size = i32::try_from(request.len()).unwrap_or(i32::MAX);
+            let request = [&size.to_be_bytes()[..], &request].concat();
+            while !stopped.load(Ordering::Relaxed) {
+                let begun = wall_clock();
+                stream.write_all(&request)?;
+                let mut size = [0; 4];
+                stream.read_exact(&mut size)?;
+                let mut answer = vec![0; usize::try_from(i32::from_be_bytes(size)).unwrap_or(0)];
+                stream.read_exact(&mut answer)?;
+                took.push(begun.elapsed());
+                thread::sleep(Duration::from_millis(2));
+            }
+            Ok(took)
+        });
+        Ok(Self { stop, asking })
+    }
+
+    fn stop(self) -> anyhow::Result<Measured> {
+        self.stop.store(true, Ordering::Relaxed);
+        let asked = self.asking.join().map_err(|_| anyhow::anyhow!("the meter panicked"))?;
+        let mut took = asked.context("a well-behaved connection was harmed")?;
+        took.sort_unstable();
+        let at = |part: usize| took.get(took.len() * part / 100).copied().unwrap_or_default();
+        Ok(Measured { count: took.len(), median: at(50), p99: at(99) })
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a measurement of real time")]
+fn wall_clock() -> Instant {
+    Instant::now()
+}
+
+/// How long the quiet connection is measured alone.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The shares of memory that requests may take (`KAFKA_FRAME_KIBIBYTES_MAX`), and as much for small buffers, groups
+/// that damaged requests made, and the allocator's rounding.
+const GROWTH_KIB_MAX: u64 = 512 << 10;
