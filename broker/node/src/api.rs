@@ -84,7 +84,7 @@ pub struct Broker {
     reserve_bytes: u64,
     groups: Arc<GroupCoordinators>,
     /// KiB of batches that are on their way to a quorum, all connections together.
-    produce_budget: Arc<Semaphore>,
+    pub(crate) produce_budget: Arc<Semaphore>,
     /// KiB of records that are on their way to consumers.
     fetch_budget: Arc<Semaphore>,
     stop: CancellationToken,

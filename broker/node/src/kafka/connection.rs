@@ -173,10 +173,14 @@ impl Inbound {
         let body = Body::decode(&request).map_err(Close::refused)?;
         if let Body::Produce(body) = body {
             let place = Arc::clone(&self.undecided).acquire_owned().await.map_err(|_| Close::Stopping)?;
+            // All clients' batches on their way to a quorum share one budget, the native API's among them.
+            let kibibytes = u32::try_from(frame.len().div_ceil(1024)).unwrap_or(u32::MAX).max(1);
+            let bytes = Arc::clone(&self.door.broker.produce_budget).acquire_many_owned(kibibytes).await;
+            let bytes = bytes.map_err(|_| Close::Stopping)?;
             let decided = produce::submit(&self.door, &request.header, body).await;
             let later = async move {
                 let answer = decided.await;
-                drop((place, memory));
+                drop((place, bytes, memory));
                 answer
             };
             return self.queue(Box::pin(later)).await;
