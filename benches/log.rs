@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SIZES: [(&str, usize); 3] = [("4KiB", 4 << 10), ("64KiB", 64 << 10), ("1MiB", 1 << 20)];
-const OPTIONS: LogOptions = LogOptions { segment_bytes: 64 << 20 };
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 64 << 20, segment_ms: i64::MAX };
 /// What is kept of a log while it is measured.
 const KEPT_BYTES: u64 = 256 << 20;
 

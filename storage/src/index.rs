@@ -25,6 +25,8 @@ pub(crate) struct Point {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SparseIndex {
     points: Vec<Point>,
+    /// The first entry that has a time, and that.
+    time_first: Option<(Index, Timestamp)>,
 }
 
 /// Walking this much of headers costs a few microseconds at most; a point costs 40 bytes.
@@ -34,6 +36,9 @@ impl SparseIndex {
     /// Takes note of the next entry, at `at` in the file.
     pub(crate) fn note(&mut self, header: &EntryHeader, at: u64, time_max: Option<Timestamp>) {
         let running = self.time_max();
+        if self.time_first.is_none() {
+            self.time_first = time_max.map(|time| (header.id.index, time));
+        }
         if self.points.last().is_none_or(|last| at - last.at >= POINT_EVERY_BYTES) {
             let offset = header.base_offset;
             self.points.push(Point { index: header.id.index, offset, at, time_max: running });
@@ -46,6 +51,11 @@ impl SparseIndex {
     /// The greatest timestamp in the segment.
     pub(crate) fn time_max(&self) -> Option<Timestamp> {
         self.points.last().and_then(|last| last.time_max)
+    }
+
+    /// The timestamp of the first entry that has one: the greatest of its batch.
+    pub(crate) fn time_first(&self) -> Option<Timestamp> {
+        self.time_first.map(|(_, time)| time)
     }
 
     /// The last point at or before the entry `index`.
@@ -70,6 +80,8 @@ impl SparseIndex {
         let keep = self.points.partition_point(|point| point.index <= from).saturating_sub(1);
         let point = self.points.get(keep).copied();
         self.points.truncate(keep);
+        self.time_first =
+            self.time_first.filter(|(index, _)| point.as_ref().is_some_and(|point| *index < point.index));
         point
     }
 
@@ -150,6 +162,25 @@ mod tests {
         assert_eq!(index.cut(Index(4)).unwrap().index, Index(3));
         assert_eq!(index.points.len(), 1);
         assert_eq!(index.time_max(), Some(Timestamp(2)));
+        assert_eq!(index.time_first(), Some(Timestamp(1)));
+        assert_eq!(index.cut(Index(1)).unwrap().index, Index(1));
+        assert_eq!((index.time_max(), index.time_first()), (None, None));
+    }
+
+    #[test]
+    fn the_first_time_is_forgotten_with_its_entry() {
+        let mut index = SparseIndex::default();
+        let every = POINT_EVERY_BYTES;
+        index.note(&header(1, 0), 64, None);
+        index.note(&header(2, 0), 64 + every, Some(Timestamp(7)));
+        index.note(&header(3, 0), 64 + 2 * every, Some(Timestamp(5)));
+        assert_eq!(index.time_first(), Some(Timestamp(7)));
+        index.cut(Index(3));
+        assert_eq!(index.time_first(), Some(Timestamp(7)));
+        index.cut(Index(2));
+        assert_eq!(index.time_first(), None);
+        index.note(&header(2, 0), 64 + every, Some(Timestamp(9)));
+        assert_eq!(index.time_first(), Some(Timestamp(9)));
     }
 
     #[test]

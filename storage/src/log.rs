@@ -25,6 +25,9 @@ pub struct LogOptions {
     /// A segment is sealed once the next entry would take it past this; a single larger entry gets a segment of its
     /// own.
     pub segment_bytes: u64,
+    /// A segment is sealed before a batch whose time is more than this many milliseconds after that of the segment's
+    /// first one, by the records' own times. So retention by age finds segments to delete in a log that grows slowly.
+    pub segment_ms: i64,
 }
 
 /// One group's log. Owned by one thread; tickets, allocations and slices may go to others.
@@ -110,7 +113,7 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// As [`Log::open`].
     pub fn inspect(disk: D, dir: &Path, group: GroupId, floor: Position) -> Result<Self, OpenError> {
-        let options = LogOptions { segment_bytes: u64::MAX };
+        let options = LogOptions { segment_bytes: u64::MAX, segment_ms: i64::MAX };
         let (mut log, _) = Self::scan(disk, dir, group, options, floor)?;
         log.read_only = true;
         Ok(log)
@@ -320,8 +323,8 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The disk is full, most often. The error names the last entry that the log holds; nothing is staged any more.
     pub fn write(&mut self) -> Result<(), AppendError> {
-        while let Some(first_bytes) = self.staged.first_bytes() {
-            let written = self.make_room(first_bytes).and_then(|()| self.write_run());
+        while let Some((bytes, time_max)) = self.staged.first() {
+            let written = self.make_room(bytes, time_max).and_then(|()| self.write_run());
             if let Err(source) = written {
                 self.staged.clear();
                 return Err(AppendError { last: self.last(), source });
@@ -332,9 +335,10 @@ impl<D: Disk> Log<D> {
 
     /// Writes as many staged entries as the last segment takes, at least one, in one call.
     fn write_run(&mut self) -> io::Result<()> {
-        let segment_bytes = self.options.segment_bytes;
+        let LogOptions { segment_bytes, segment_ms } = self.options;
         let Some(active) = self.segments.last_mut() else { return Ok(()) };
-        let run = self.staged.run(segment_bytes.saturating_sub(active.end));
+        let room = segment_bytes.saturating_sub(active.end);
+        let run = self.staged.run(room, active.index.time_first(), segment_ms);
         grow(&self.files, active, &mut self.filling, active.end + run.bytes, segment_bytes)?;
         let file = self.files.get(active.header.sequence)?;
         if let Err(error) = file.write_at(&self.staged.slices(&run), active.end) {

@@ -4,18 +4,21 @@ use crate::allocate::{Allocation, Progress, next_length, whole_pages};
 use crate::disk::{Disk, DiskFile};
 use crate::files::OpenFiles;
 use crate::index::SparseIndex;
-use crate::log::Log;
+use crate::log::{Log, LogOptions};
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentStart};
 use raftline_proto::ids::{EntryId, Offset, Position};
+use raftline_proto::time::Timestamp;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 impl<D: Disk> Log<D> {
-    /// Opens a new segment if the last one cannot take an entry of this size.
-    pub(crate) fn make_room(&mut self, bytes: u64) -> io::Result<()> {
+    /// Opens a new segment if the last one cannot take an entry of this size and time.
+    pub(crate) fn make_room(&mut self, bytes: u64, time_max: Option<Timestamp>) -> io::Result<()> {
+        let LogOptions { segment_bytes, segment_ms } = self.options;
         let fits = self.segments.last().is_some_and(|active| {
-            !self.sealed && (active.is_empty() || active.end + bytes <= self.options.segment_bytes)
+            let too_late = is_too_late(active.index.time_first(), time_max, segment_ms);
+            !self.sealed && (active.is_empty() || active.end + bytes <= segment_bytes && !too_late)
         });
         if fits {
             return Ok(());
@@ -129,6 +132,16 @@ impl<D: Disk> Log<D> {
                 active.allocated = active.allocated.max(filled);
             }
         }
+    }
+}
+
+/// Whether an entry is too much younger than the first one of its segment. Times may jump back, which seals nothing: a
+/// segment that was made for this reason has a later first time than the one before, so that odd times do not make a
+/// segment each.
+pub(crate) fn is_too_late(first: Option<Timestamp>, time: Option<Timestamp>, segment_ms: i64) -> bool {
+    match (first, time) {
+        (Some(first), Some(time)) => time.get().saturating_sub(first.get()) > segment_ms,
+        (None, _) | (_, None) => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Entries on their way into the log: encoded, in order, not written yet.
 
 use crate::index::batch_time_max;
+use crate::room::is_too_late;
 use bytes::Bytes;
 use raftline_proto::entry::{EntryHeader, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, Index, Offset};
@@ -47,19 +48,22 @@ impl Staged {
         self.entries.back().map(|entry| (entry.header.id, entry.header.next_offset()))
     }
 
-    /// The size of the first staged entry.
-    pub(crate) fn first_bytes(&self) -> Option<u64> {
-        self.entries.front().map(|entry| entry.header.entry_bytes())
+    /// The size of the first staged entry, and its greatest timestamp.
+    pub(crate) fn first(&self) -> Option<(u64, Option<Timestamp>)> {
+        self.entries.front().map(|entry| (entry.header.entry_bytes(), entry.time_max))
     }
 
-    /// As many of the first entries as fit into `bytes_max`, at least one.
-    pub(crate) fn run(&self, bytes_max: u64) -> Run {
+    /// As many of the first entries as fit into `bytes_max` and are not too late in a segment whose first time is
+    /// `time_first`, at least one.
+    pub(crate) fn run(&self, bytes_max: u64, time_first: Option<Timestamp>, segment_ms: i64) -> Run {
         let mut run = Run { count: 0, bytes: 0 };
+        let mut time_first = time_first;
         for entry in &self.entries {
             let bytes = run.bytes + entry.header.entry_bytes();
-            if run.count > 0 && bytes > bytes_max {
+            if run.count > 0 && (bytes > bytes_max || is_too_late(time_first, entry.time_max, segment_ms)) {
                 break;
             }
+            time_first = time_first.or(entry.time_max);
             run = Run { count: run.count + 1, bytes };
         }
         run

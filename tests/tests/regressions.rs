@@ -8,7 +8,7 @@ use raftline_proto::ids::{EntryId, GroupId, Index, Offset, Position, Term};
 use raftline_storage::{Log, LogOptions, SimDisk};
 
 const GROUP: GroupId = GroupId(1);
-const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096 };
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, segment_ms: i64::MAX };
 
 fn open(disk: &SimDisk) -> Log<SimDisk> {
     Log::open(disk.clone(), Path::new("/log"), GROUP, OPTIONS, Position::ZERO).expect("the log opens")

@@ -26,7 +26,7 @@ pub fn dir() -> PathBuf {
 }
 
 pub fn options(segment_bytes: u64) -> LogOptions {
-    LogOptions { segment_bytes }
+    LogOptions { segment_bytes, segment_ms: i64::MAX }
 }
 
 pub fn id(term: u64, index: u64) -> EntryId {

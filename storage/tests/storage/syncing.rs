@@ -1,8 +1,12 @@
 //! Tickets and what they vouch for.
 
-use crate::common::{GROUP, contents, disk, fill, fresh, id, open, options, segment_files, sync};
+use crate::common::{
+    GROUP, Writer, contents, dir, disk, fill, fresh, id, open, options, segment_files, sync,
+};
+use raftline_proto::batch::Codec;
 use raftline_proto::ids::{GroupId, Index, Offset, Position};
-use raftline_storage::{Lazy, Log, RetainError, SimDisk, StateFile, SyncSet};
+use raftline_proto::time::Timestamp;
+use raftline_storage::{Lazy, Log, LogOptions, RetainError, SimDisk, StateFile, SyncSet};
 use std::path::{Path, PathBuf};
 
 /// The last entry that a power cut cannot take.
@@ -147,7 +151,6 @@ fn retention_never_goes_past_what_is_committed_or_durable() {
 #[test]
 fn retention_by_time_and_size() {
     use crate::common::time_of;
-    use raftline_proto::time::Timestamp;
     let (_, mut log) = fresh(1000);
     fill(&mut log, 1, 60, 100);
     sync(&mut log);
@@ -162,9 +165,58 @@ fn retention_by_time_and_size() {
 }
 
 #[test]
+fn a_segment_covers_no_more_time_than_it_may() {
+    let hour = 3_600_000;
+    let options = LogOptions { segment_bytes: 1 << 20, segment_ms: hour };
+    // Jumps back seal nothing, nor does an hour itself; entries without a time are not looked at.
+    let times = [0, hour, 5, hour + 1, hour, 0, 2 * hour + 1, 2 * hour + 2, 2 * hour, 9 * hour, i64::MAX];
+    let sealed_before = [3, 7, 9, 10];
+    for staged in 1..=times.len() {
+        let (disk, mut log) = fresh(1 << 20);
+        log.configure(options);
+        let mut writer = Writer::of(&log);
+        let mut entries = vec![writer.no_op(&mut log, 1)];
+        // Written one by one, or many in one call, as a follower takes them that was away.
+        for group in times.chunks(staged) {
+            for time in group {
+                entries.push(writer.batch(&mut log, 1, Codec::None, &[*time]));
+            }
+            log.write().unwrap();
+        }
+        assert_eq!(log.segment_count(), 1 + sealed_before.len(), "{staged} at once");
+        sync(&mut log);
+        // What is told of times is in the log: a restart goes on alike.
+        log = Log::open(disk.clone(), &dir(), GROUP, options, log.durable_position()).unwrap();
+        assert_eq!(log.segment_count(), 1 + sealed_before.len());
+        let last = u64::try_from(times.len()).unwrap() + 1;
+        let (start, _) = log.retain(Some(Timestamp(2 * hour)), None, Index(last + 1)).unwrap().unwrap();
+        assert_eq!(start, id(1, 4), "{staged} at once: no-op and three batches");
+        assert_eq!(contents(&log), entries[4..]);
+    }
+}
+
+#[test]
+fn a_cut_takes_the_first_time_with_it() {
+    let (_, mut log) = fresh(1 << 20);
+    log.configure(LogOptions { segment_bytes: 1 << 20, segment_ms: 10 });
+    let mut writer = Writer::of(&log);
+    writer.no_op(&mut log, 1);
+    writer.batch(&mut log, 1, Codec::None, &[100]);
+    log.write().unwrap();
+    // The cut itself opens a segment, whose first time is not known yet.
+    log.truncate(Index(2)).unwrap();
+    let segments = log.segment_count();
+    let mut writer = Writer::of(&log);
+    for time in [500, 510, 511] {
+        writer.batch(&mut log, 2, Codec::None, &[time]);
+        log.write().unwrap();
+    }
+    assert_eq!(log.segment_count(), segments + 1, "only the last is too late");
+}
+
+#[test]
 fn a_quiet_log_ends_up_empty() {
     use crate::common::time_of;
-    use raftline_proto::time::Timestamp;
     let (disk, mut log) = fresh(1 << 20);
     fill(&mut log, 1, 20, 100);
     let later = Timestamp(time_of(20) + 1000);
