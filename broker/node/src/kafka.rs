@@ -26,6 +26,7 @@ use crate::incoming::{Connection, Incoming};
 use crate::limits;
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -38,6 +39,8 @@ pub(crate) struct Door {
     groups: Arc<GroupCoordinators>,
     /// KiB of large requests that are being received or served, all connections together.
     frames: Arc<Semaphore>,
+    /// Whether the cluster knows this broker since it was started, and it the cluster.
+    registered: AtomicBool,
     stop: CancellationToken,
 }
 
@@ -49,7 +52,7 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     let frames = Arc::new(Semaphore::new(limits::KAFKA_FRAME_KIBIBYTES_MAX));
-    let door = Arc::new(Door { broker, groups, frames, stop: stop.clone() });
+    let door = Arc::new(Door { broker, groups, frames, registered: AtomicBool::new(false), stop: stop.clone() });
     let mut incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     loop {

@@ -227,7 +227,10 @@ pub(super) async fn describe(
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
         let asked = GroupRequest::Describe { group: group.to_string() };
-        let described = DescribedGroup::default().with_group_id(group.clone());
+        let mut described = DescribedGroup::default().with_group_id(group.clone());
+        if request.include_authorized_operations {
+            described.authorized_operations = metadata::GROUP_OPERATIONS;
+        }
         groups.push(match door.groups.ask(&group, asked).await {
             Ok(GroupResponse::Described(found)) => described_group(described, found),
             Ok(other) => described.with_error_code(unexpected(&other)),

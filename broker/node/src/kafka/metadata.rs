@@ -19,21 +19,32 @@ use raftline_proto::metadata::PartitionRecord;
 use raftline_shard::coordinator::names::check_topic_name;
 use raftline_shard::image::TopicImage;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Waits until this broker is known to its cluster, but not longer than a while: a client that is told of no broker at
 /// all has nobody to go on with.
 pub(super) async fn registered(door: &Door) {
+    if door.registered.load(Ordering::Relaxed) {
+        return;
+    }
     let own = door.broker.identity.node();
     let is_known = || endpoints(door).any(|endpoint| endpoint.id == node_id(own));
+    // After a restart there is an image, but of before it: topics may be missing, until a leader has sent the rest.
+    let has_coordinator =
+        || door.broker.view.leader(GroupId::COORDINATOR).is_some_and(|group| group.leader.is_some());
     let mut changes = door.broker.view.changes();
-    let known = async { while !is_known() && changes.changed().await.is_ok() {} };
-    drop(tokio::time::timeout(limits::REGISTRATION_WAIT, known).await);
+    let known = async { while !(is_known() && has_coordinator()) && changes.changed().await.is_ok() {} };
+    if tokio::time::timeout(limits::REGISTRATION_WAIT, known).await.is_ok() {
+        door.registered.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Answers Metadata. Topics that are named and missing are made first, where broker and client want that.
 pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest) -> MetadataResponse {
     let broker = &door.broker;
-    let topics = match request.topics {
+    let (of_cluster, of_topics) =
+        (request.include_cluster_authorized_operations, request.include_topic_authorized_operations);
+    let mut topics = match request.topics {
         // Version 0 has no null: an empty list means all.
         Some(topics) if !(topics.is_empty() && version == 0) => {
             let may_create = request.allow_auto_topic_creation && broker.auto_create_topics;
@@ -55,7 +66,16 @@ pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest
             .with_host(endpoint.host)
             .with_port(endpoint.port)
     });
-    MetadataResponse::default()
+    if of_topics {
+        for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+    }
+    let mut answer = MetadataResponse::default();
+    if of_cluster {
+        answer.cluster_authorized_operations = CLUSTER_OPERATIONS;
+    }
+    answer
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(text(cluster_id(door))))
         .with_controller_id(BrokerId(controller(door)))
@@ -77,6 +97,10 @@ pub(super) fn describe_cluster(door: &Door, request: &DescribeClusterRequest) ->
             .with_host(endpoint.host)
             .with_port(endpoint.port)
     });
+    let answer = match request.include_cluster_authorized_operations {
+        true => answer.with_cluster_authorized_operations(CLUSTER_OPERATIONS),
+        false => answer,
+    };
     answer
         .with_cluster_id(text(cluster_id(door)))
         .with_controller_id(BrokerId(controller(door)))
@@ -199,3 +223,21 @@ pub(super) fn node_id(node: NodeId) -> i32 {
 pub(super) fn uuid(id: TopicId) -> Uuid {
     Uuid::from_u128(id.0)
 }
+
+// What a client may do, a bit for each of Kafka's operations: all that there is to do, for nothing is forbidden.
+const READ: i32 = 1 << 3;
+const WRITE: i32 = 1 << 4;
+const CREATE: i32 = 1 << 5;
+const DELETE: i32 = 1 << 6;
+const ALTER: i32 = 1 << 7;
+const DESCRIBE: i32 = 1 << 8;
+const CLUSTER_ACTION: i32 = 1 << 9;
+const DESCRIBE_CONFIGS: i32 = 1 << 10;
+const ALTER_CONFIGS: i32 = 1 << 11;
+const IDEMPOTENT_WRITE: i32 = 1 << 12;
+
+const TOPIC_OPERATIONS: i32 =
+    READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+const CLUSTER_OPERATIONS: i32 =
+    CREATE | ALTER | DESCRIBE | CLUSTER_ACTION | DESCRIBE_CONFIGS | ALTER_CONFIGS | IDEMPOTENT_WRITE;
+pub(super) const GROUP_OPERATIONS: i32 = READ | DELETE | DESCRIBE;

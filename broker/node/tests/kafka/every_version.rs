@@ -93,6 +93,16 @@ async fn metadata() {
             assert_eq!(connection.ask(version, &none).await.topics, []);
         }
 
+        // What a client may do is told to those who ask for it: everything.
+        if version >= 8 {
+            let mut request = request.with_include_topic_authorized_operations(true);
+            request.include_cluster_authorized_operations = version <= 10;
+            let answer = connection.ask(version, &request).await;
+            assert_eq!(answer.topics[0].topic_authorized_operations, 0xdf8);
+            let of_cluster = if version <= 10 { 0x1fa0 } else { i32::MIN };
+            assert_eq!(answer.cluster_authorized_operations, of_cluster, "version {version}");
+        }
+
         let mut request = MetadataRequest::default().with_topics(Some(vec![named("a/b")]));
         if version >= 4 {
             let unknown = request.clone().with_topics(Some(vec![named("unknown")]));
@@ -428,6 +438,9 @@ async fn describe_cluster() {
         let answer = connection.ask(version, &request).await;
         assert_eq!((answer.error_code, answer.brokers.len()), (0, 1), "version {version}");
         assert_eq!(answer.controller_id, answer.brokers[0].broker_id);
+        assert_eq!(answer.cluster_authorized_operations, i32::MIN, "not asked for");
+        let asked = request.clone().with_include_cluster_authorized_operations(true);
+        assert_eq!(connection.ask(version, &asked).await.cluster_authorized_operations, 0x1fa0);
         assert!(!answer.cluster_id.is_empty());
         if version >= 1 {
             let answer = connection.ask(version, &request.with_endpoint_type(2)).await;

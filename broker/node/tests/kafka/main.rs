@@ -10,3 +10,4 @@ mod every_version;
 mod fetching;
 mod handshake;
 mod producing;
+mod topic_configs;
