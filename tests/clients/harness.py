@@ -309,20 +309,33 @@ class Cases:
         sys.exit(1 if self.failed else 0)
 
 
-def in_virtual_environment(requirements):
-    """Runs the calling script again with these packages installed, in an environment that is deleted afterwards."""
+def in_virtual_environment(*choices):
+    """Runs the calling script again with these packages installed, once for each choice of packages, in environments
+    that are deleted afterwards."""
     if os.environ.get("RAFTLINE_CLIENTS_VENV"):
         return
-    directory = tempfile.mkdtemp(prefix="raftline-venv-")
-    try:
-        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-        python = f"{directory}/bin/python"
-        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
-        environment = {**os.environ, "RAFTLINE_CLIENTS_VENV": directory}
-        code = subprocess.run([python, *sys.argv], env=environment).returncode
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    sys.exit(code)
+    passed = failed = 0
+    for requirements in choices:
+        directory = tempfile.mkdtemp(prefix="raftline-venv-")
+        try:
+            subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+            python = f"{directory}/bin/python"
+            subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
+            environment = {**os.environ, "RAFTLINE_CLIENTS_VENV": directory}
+            child = subprocess.Popen([python, *sys.argv], env=environment, stdout=subprocess.PIPE, text=True)
+            line = ""
+            for line in child.stdout:
+                print(line, end="", flush=True)
+            counts = re.match(r"(\d+) passed, (\d+) failed", line)
+            if child.wait() in (0, 1) and counts:
+                passed, failed = passed + int(counts[1]), failed + int(counts[2])
+            else:
+                failed += 1
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    if len(choices) > 1:
+        print(f"{passed} passed, {failed} failed", flush=True)
+    sys.exit(1 if failed else 0)
 
 
 def needs_program(program, package):
