@@ -1,4 +1,7 @@
-//! Topics, nodes and leadership, for operators and tools.
+//! Topics, nodes and leadership, for operators and tools; consumer groups in `groups`, how far they are in `offsets`.
+
+mod groups;
+mod offsets;
 
 use crate::clock;
 use crate::cluster::{Backoff, Cluster, left, refusal};
@@ -11,6 +14,11 @@ use raftline_proto::ids::{NodeId, Offset, PartitionIndex};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+
+pub use groups::{GroupDescription, GroupPartition};
+pub(crate) use groups::{by_topic, each};
+pub use offsets::OffsetReset;
 
 /// A topic to make. Zero partitions or replicas mean the cluster's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,12 +70,28 @@ macro_rules! replies {
     };
 }
 
-replies!(CreateTopicReply, AdminReply, DescribeTopicReply, ListOffsetReply);
+replies!(
+    CreateTopicReply,
+    AdminReply,
+    DescribeTopicReply,
+    ListOffsetReply,
+    ListConsumerGroupsReply,
+    DescribeConsumerGroupReply,
+    ConsumerGroupHeartbeatReply,
+    CommitOffsetsReply,
+    FetchOffsetsReply,
+    DeleteOffsetsReply
+);
 
 /// Who is asked first.
 enum Whom<'a> {
     Coordinator,
-    Leader { topic: &'a str, partition: PartitionIndex },
+    /// Any broker: it passes the question on.
+    Anyone,
+    Leader {
+        topic: &'a str,
+        partition: PartitionIndex,
+    },
 }
 
 impl Admin {
@@ -193,6 +217,16 @@ impl Admin {
         partition: PartitionIndex,
         at: StartAt,
     ) -> Result<Offset, AdminError> {
+        self.offset_within(self.cluster.config.request_timeout, topic, partition, at).await
+    }
+
+    async fn offset_within(
+        &self,
+        waited: Duration,
+        topic: &str,
+        partition: PartitionIndex,
+        at: StartAt,
+    ) -> Result<Offset, AdminError> {
         use api::list_offset_request::At;
         let at = match at {
             StartAt::Start => At::Start(true),
@@ -204,7 +238,7 @@ impl Admin {
             api::ListOffsetRequest { topic: topic.to_owned(), partition: partition.0, at: Some(at) };
         let question = format!("offset of topic `{topic}` partition {partition}");
         let reply = self
-            .ask(&question, Whom::Leader { topic, partition }, |mut stub| {
+            .ask_within(waited, &question, Whom::Leader { topic, partition }, |mut stub| {
                 let request = request.clone();
                 async move { stub.list_offset(request).await }
             })
@@ -262,7 +296,21 @@ impl Admin {
         R: Reply,
         F: Future<Output = Result<tonic::Response<R>, tonic::Status>>,
     {
-        let waited = self.cluster.config.request_timeout;
+        self.ask_within(self.cluster.config.request_timeout, question, whom, call).await
+    }
+
+    /// The same, with a time of its own.
+    async fn ask_within<R, F>(
+        &self,
+        waited: Duration,
+        question: &str,
+        whom: Whom<'_>,
+        call: impl Fn(Stub) -> F,
+    ) -> Result<R, AdminError>
+    where
+        R: Reply,
+        F: Future<Output = Result<tonic::Response<R>, tonic::Status>>,
+    {
         let deadline = clock::monotonic() + waited;
         let mut backoff = Backoff::new(&self.cluster.config);
         let mut last_failure = "nobody was found to ask".to_owned();
@@ -327,12 +375,13 @@ impl Admin {
         Err(Refusal { code: ErrorCode::UnknownTopicOrPartition, message }.into())
     }
 
-    /// The hinted node, else the one that the view says is right, else (any broker passes coordinator questions on or
-    /// tells whom to ask) one at random.
+    /// The hinted node, else the one that the view says is right, else (any broker passes coordinators' questions on
+    /// or tells whom to ask) one at random.
     fn target(&self, whom: &Whom<'_>, hint: Option<NodeId>) -> Option<Stub> {
         let view = self.cluster.view();
         let node = hint.or_else(|| match whom {
             Whom::Coordinator => view.coordinator,
+            Whom::Anyone => None,
             Whom::Leader { topic, partition } => view.leader(topic, partition.0).map(|(node, _)| node),
         });
         let stub = node.and_then(|node| self.cluster.node_stub(Use::Requests, node));

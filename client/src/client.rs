@@ -3,9 +3,10 @@
 use crate::admin::Admin;
 use crate::clock;
 use crate::cluster::{Backoff, Cluster, left};
-use crate::config::{ClientConfig, ConsumerConfig, MissingTopic, ProducerConfig};
+use crate::config::{ClientConfig, ConsumerConfig, GroupConsumerConfig, MissingTopic, ProducerConfig};
 use crate::consumer::Consumer;
 use crate::error::ConnectError;
+use crate::group_consumer::GroupConsumer;
 use crate::producer::Producer;
 use std::sync::Arc;
 
@@ -64,7 +65,21 @@ impl Client {
         Consumer::new(self.cluster.clone(), config)
     }
 
-    /// Topics, nodes, leadership.
+    /// A consumer that shares the partitions of these topics with the other members of its group. Joins in the
+    /// background; what is wrong with that, [`GroupConsumer::next`] says. Must be called within a tokio runtime, as it
+    /// starts a task there.
+    #[must_use]
+    pub fn group_consumer(
+        &self,
+        group: impl Into<String>,
+        topics: impl IntoIterator<Item = impl Into<String>>,
+        config: GroupConsumerConfig,
+    ) -> GroupConsumer {
+        let topics = topics.into_iter().map(Into::into).collect();
+        GroupConsumer::start(self, group.into(), topics, config)
+    }
+
+    /// Topics, nodes, leadership, consumer groups.
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin::new(self.cluster.clone())

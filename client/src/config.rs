@@ -1,5 +1,6 @@
 //! What can be set, with defaults that are safe first and fast second.
 
+use crate::consumer::StartAt;
 use std::time::Duration;
 
 pub use raftline_proto::api::Durability;
@@ -120,6 +121,60 @@ impl Default for ConsumerConfig {
             prefetch_bytes: 16 << 20,
             out_of_range: OutOfRange::Fail,
             unknown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Who commits how far a group has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCommit {
+    /// The consumer: this often, when a partition goes to another member, and when it is closed. A record counts as
+    /// read once the next one is asked for.
+    Every(Duration),
+    /// Only [`crate::GroupConsumer::commit`] does.
+    Never,
+}
+
+/// Who in a group gets which partitions: the brokers decide, by this rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Assignor {
+    /// Evenly over all topics, moving as few partitions as possible.
+    #[default]
+    Uniform,
+    /// Neighbours topic by topic: equal numbers of several topics go to the same member.
+    Range,
+}
+
+/// How a [`crate::GroupConsumer`] lives in its group.
+#[derive(Clone, Debug)]
+pub struct GroupConsumerConfig {
+    /// How it reads its partitions.
+    pub consumer: ConsumerConfig,
+    /// Where a partition begins of which the group has no committed offset.
+    pub start: StartAt,
+    /// Who commits.
+    pub auto_commit: AutoCommit,
+    /// The longest time between two calls of [`crate::GroupConsumer::next`] while partitions move between members:
+    /// one that does not give up in time what it has to is put out of the group.
+    pub rebalance_timeout: Duration,
+    /// The longest time between two heartbeats, should the brokers want fewer: how soon partitions move.
+    pub heartbeat_interval_max: Duration,
+    /// By which rule partitions are shared. Where members differ, most of them decide.
+    pub assignor: Assignor,
+    /// Shown to whoever describes the group.
+    pub client_id: String,
+}
+
+impl Default for GroupConsumerConfig {
+    fn default() -> Self {
+        Self {
+            consumer: ConsumerConfig::default(),
+            start: StartAt::Start,
+            auto_commit: AutoCommit::Every(Duration::from_secs(5)),
+            rebalance_timeout: Duration::from_secs(5 * 60),
+            heartbeat_interval_max: Duration::from_secs(3),
+            assignor: Assignor::Uniform,
+            client_id: "raftline".to_owned(),
         }
     }
 }

@@ -279,6 +279,60 @@ pub enum ConsumeError {
     },
 }
 
+/// Why a member of a group does not go on. A coordinator that moves, or that cannot be reached for a while, is not
+/// among the reasons.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupConsumeError {
+    /// One of its partitions cannot be read. The others go on with the next call.
+    #[error(transparent)]
+    Consume(#[from] ConsumeError),
+    /// The group does not take it.
+    #[error("cannot be in group `{group}`: {refusal}")]
+    Refused {
+        /// The group.
+        group: String,
+        /// The broker's words.
+        refusal: Refusal,
+    },
+    /// Where to go on could not be found out. The next call tries again.
+    #[error("where group `{group}` stands is not known: {error}")]
+    Offsets {
+        /// The group.
+        group: String,
+        /// What came of asking.
+        error: AdminError,
+    },
+    /// The consumer's runtime was shut down.
+    #[error("the consumer of group `{group}` stopped: close it before the runtime")]
+    Stopped {
+        /// The group.
+        group: String,
+    },
+}
+
+/// Why offsets were not committed. What is not committed is read again by whoever gets the partition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The consumer is not in the group at the moment: it has lost its partitions, perhaps to others.
+    #[error(
+        "group `{group}` has put this consumer out (it was silent, or kept partitions, for too long), so nothing was \
+         committed: what was read since the last commit will be read again; go on with `next` to join again"
+    )]
+    NotAMember {
+        /// The group.
+        group: String,
+    },
+    /// The coordinator refused, or did not answer in time.
+    #[error(transparent)]
+    Failed(#[from] AdminError),
+    /// The consumer's runtime was shut down.
+    #[error("the consumer of group `{group}` stopped: close it before the runtime")]
+    Stopped {
+        /// The group.
+        group: String,
+    },
+}
+
 /// Why an administrative question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdminError {

@@ -1,4 +1,4 @@
-//! Raftline's client: [`Producer`], [`Consumer`] and [`Admin`] over one [`Client`].
+//! Raftline's client: [`Producer`], [`Consumer`], [`GroupConsumer`] and [`Admin`] over one [`Client`].
 //!
 //! It speaks the native gRPC API (`proto/proto/api.proto`), finds leaders by itself, and follows them when they change.
 //! The defaults are the safe ones: a record is acknowledged when a majority of its partition's replicas has it on
@@ -30,7 +30,7 @@
 //! ```
 //!
 //! In reading order: `client` (the entrance), `config`, `error`, `record`; `cluster` (what is known of the cluster),
-//! `ask` and `connection`; `producer`, `partitioner`, `consumer`, `admin`.
+//! `ask` and `connection`; `producer`, `partitioner`, `consumer`, `group_consumer`, `admin`.
 #![forbid(unsafe_code)]
 
 mod admin;
@@ -42,25 +42,27 @@ mod config;
 mod connection;
 mod consumer;
 mod error;
+mod group_consumer;
 mod limits;
 mod partitioner;
 mod producer;
 mod record;
 
-pub use admin::{Admin, NewTopic};
+pub use admin::{Admin, GroupDescription, GroupPartition, NewTopic, OffsetReset};
 pub use client::Client;
 pub use config::{
-    ClientConfig, Compression, ConsumerConfig, Durability, Idempotence, MissingTopic, OutOfRange,
-    ProducerConfig,
+    Assignor, AutoCommit, ClientConfig, Compression, ConsumerConfig, Durability, GroupConsumerConfig,
+    Idempotence, MissingTopic, OutOfRange, ProducerConfig,
 };
 pub use consumer::{Consumer, StartAt};
 pub use error::{
-    AdminError, Attempt, Attempts, ConnectError, ConsumeError, DeliveryError, ErrorCode, Outcome, Refusal,
-    SendError,
+    AdminError, Attempt, Attempts, CommitError, ConnectError, ConsumeError, DeliveryError, ErrorCode,
+    GroupConsumeError, Outcome, Refusal, SendError,
 };
+pub use group_consumer::GroupConsumer;
 pub use partitioner::{murmur2, partition_of_key};
 pub use producer::{Producer, Ticket};
-pub use record::{ConsumedRecord, Delivery, Header, Record};
+pub use record::{ConsumedRecord, Delivery, Header, Record, TopicPartition};
 
 /// Ids, offsets, times, and the messages that [`Admin`] hands out.
 pub use raftline_proto as proto;

@@ -32,6 +32,24 @@ pub(crate) const METADATA_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one may keep silent before the next is asked beside it.
 pub(crate) const METADATA_PATIENCE: Duration = Duration::from_millis(200);
 
+/// How long a description of a group waits for one partition's offsets before it goes without them.
+pub(crate) const OFFSET_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Partitions whose offsets are asked for at once.
+pub(crate) const OFFSETS_ASKED_AT_ONCE: usize = 16;
+
+/// Partitions of one commit or fetch of offsets, as brokers take them.
+pub(crate) const OFFSETS_PER_REQUEST: usize = 10_000;
+
+/// How long a group's member asks for one heartbeat or commit, before it looks whether its session is over.
+pub(crate) const GROUP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a member that goes waits to be heard; unheard, its session ends by itself.
+pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Words of a group's consumer that its membership has not read yet.
+pub(crate) const GROUP_ORDERS_MAX: usize = 16;
+
 /// Kafka's bound on batches in flight for an idempotent producer: brokers remember the last five.
 pub(crate) const BATCHES_IN_FLIGHT_MAX: usize = 5;
 

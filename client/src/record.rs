@@ -4,7 +4,31 @@ use bytes::Bytes;
 use raftline_proto::api::Durability;
 use raftline_proto::ids::{NodeId, Offset, PartitionIndex, Term};
 use raftline_proto::time::Timestamp;
+use std::fmt;
 use std::sync::Arc;
+
+/// One partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// Which of its partitions.
+    pub partition: PartitionIndex,
+}
+
+impl TopicPartition {
+    /// The partition of this topic.
+    #[must_use]
+    pub fn new(topic: impl Into<Arc<str>>, partition: PartitionIndex) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.topic, self.partition)
+    }
+}
 
 /// A name and a value beside a record. Names may repeat; the order is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
