@@ -1,0 +1,113 @@
+//! A broker process, and commands to it.
+#![allow(dead_code, reason = "every test file uses its part of this")]
+
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// One broker in a folder of its own. Dropping it kills it.
+pub struct Broker {
+    pub address: String,
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Broker {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        drop(listener);
+        let child = spawn(&address, folder.path());
+        let broker = Self { address, child, folder };
+        broker.wait();
+        broker
+    }
+
+    /// The first command waits until the broker answers; then the cluster has to have formed.
+    fn wait(&self) {
+        while !self.run(&["cluster", "health"], b"").status.success() {
+            assert!(self.run(&["cluster", "status"], b"").status.success(), "the broker answers");
+        }
+    }
+
+    /// Kills it as by `kill -9` and starts it again on its data.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("ended");
+        self.child = spawn(&self.address, self.folder.path());
+        self.wait();
+    }
+
+    /// Starts a command and leaves it running. Its stdout is to be read.
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_raftline"))
+            .args(["--brokers", &self.address])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary runs")
+    }
+
+    pub fn run(&self, args: &[&str], stdin: &[u8]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_raftline"))
+            .args(["--brokers", &self.address])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut pipe = child.stdin.take().expect("piped");
+        let stdin = stdin.to_vec();
+        let writer = std::thread::Builder::new().spawn(move || {
+            // A command that fails early does not read everything.
+            let _ = pipe.write_all(&stdin);
+        });
+        let output = child.wait_with_output().expect("ended");
+        writer.expect("spawned").join().expect("joined");
+        output
+    }
+
+    /// Runs a command that succeeds; its stdout.
+    pub fn ok(&self, args: &[&str], stdin: &[u8]) -> Vec<u8> {
+        let output = self.run(args, stdin);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    pub fn json(&self, args: &[&str], stdin: &[u8]) -> Value {
+        let stdout = self.ok(&[args, &["-o", "json"]].concat(), stdin);
+        serde_json::from_slice(&stdout).expect("one JSON document")
+    }
+
+    /// Runs a command that fails with exit code 1; its stderr.
+    pub fn refused(&self, args: &[&str], stdin: &[u8]) -> String {
+        let output = self.run(args, stdin);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    pub fn data(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(address: &str, folder: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_raftline"))
+        .args(["broker", "--dev", "--grpc", address, "--kafka", "127.0.0.1:0", "--log-level", "error"])
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the binary runs")
+}
