@@ -1,7 +1,7 @@
 //! The command line's grammar, and what all commands share.
 
 use crate::output::Output;
-use crate::{bench, broker, cluster, consume, demo, log, partition, produce, topic};
+use crate::{bench, broker, cluster, consume, demo, group, log, partition, produce, topic};
 use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
 use raftline_client::{Client, ClientConfig, ConnectError};
@@ -88,6 +88,9 @@ pub enum Command {
     /// Look at partitions and move their leadership.
     #[command(subcommand)]
     Partition(partition::PartitionCommand),
+    /// Look at consumer groups and set where they go on.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Measure a cluster.
     #[command(subcommand)]
     Bench(bench::BenchCommand),

@@ -1,4 +1,6 @@
-//! `raftline consume`: prints records.
+//! `raftline consume`: prints records; in `group`, as a member of a consumer group.
+
+mod group;
 
 use crate::cli::Common;
 use crate::clock;
@@ -21,13 +23,18 @@ pub struct ConsumeArgs {
     /// Only this partition. May be repeated [default: all].
     #[arg(long, short, value_name = "P")]
     partition: Vec<u32>,
+    /// As a member of this consumer group: shares the partitions with its other members, goes on where the group
+    /// stopped, and notes how far it got. Every record is printed at least once.
+    #[arg(long, short, value_name = "GROUP", conflicts_with = "partition")]
+    group: Option<String>,
     /// Where to start: `start`, `end`, an offset, or `@TIME` (@2026-11-22T08:30:00Z, @-15m, @ seconds or ms since 1970).
+    /// With --group: in partitions of which the group has read nothing yet.
     #[arg(long, value_name = "WHERE", default_value = "start", value_parser = parse_start, allow_hyphen_values = true)]
     from: StartAt,
     /// Stop after this many records.
     #[arg(long, short = 'n', value_name = "COUNT")]
     number: Option<u64>,
-    /// Stop at what was the end when this started.
+    /// Stop at what was the end when this started. With --group: once the group has read that far.
     #[arg(long)]
     until_end: bool,
     #[arg(long, short, value_name = "FORMAT", value_parser = Format::parse, default_value = "%s\\n", help = format::HELP)]
@@ -56,8 +63,11 @@ fn parse_start(text: &str) -> Result<StartAt, String> {
 /// What cannot be read.
 pub async fn run(common: &Common, args: ConsumeArgs) -> anyhow::Result<()> {
     let client = common.client().await?;
+    if let Some(group) = args.group.clone() {
+        return group::run(common, &client, &group, args).await;
+    }
     let partitions = partitions(&client, &args).await?;
-    let mut ends = End::find(&client.admin(), &args, &partitions).await?;
+    let mut ends = End::find(&client.admin(), &args, &partitions, args.from).await?;
     if args.number == Some(0) || ends.as_ref().is_some_and(End::reached) {
         return Ok(());
     }
@@ -124,13 +134,14 @@ impl End {
         admin: &Admin,
         args: &ConsumeArgs,
         partitions: &[PartitionIndex],
+        from: StartAt,
     ) -> anyhow::Result<Option<Self>> {
         if !args.until_end {
             return Ok(None);
         }
         let mut missing = BTreeMap::new();
         for partition in partitions {
-            let from = admin.offset(&args.topic, *partition, args.from).await?;
+            let from = admin.offset(&args.topic, *partition, from).await?;
             let end = admin.offset(&args.topic, *partition, StartAt::End).await?;
             if from < end {
                 missing.insert(*partition, end);

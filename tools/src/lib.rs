@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod consume;
 pub mod demo;
 pub mod format;
+pub mod group;
 pub mod lines;
 pub mod log;
 pub mod output;
@@ -62,6 +63,7 @@ async fn dispatch(common: Common, command: Command) -> anyhow::Result<ExitCode> 
         Command::Consume(args) => consume::run(&common, args).await.map(|()| ExitCode::SUCCESS),
         Command::Cluster(command) => cluster::run(&common, command).await,
         Command::Partition(command) => partition::run(&common, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Group(command) => group::run(&common, command).await.map(|()| ExitCode::SUCCESS),
         Command::Bench(command) => bench::run(&common, command).await.map(|()| ExitCode::SUCCESS),
         Command::Log(command) => log::run(&common, command),
         Command::Broker(_) => unreachable!("run before the runtime was made"),

@@ -38,6 +38,11 @@ fn a_command_line_that_makes_no_sense_is_refused() {
     check(&["consume", "t", "--from", "middle"], 2, &["start, end, an offset, or @TIME"]);
     check(&["consume", "t", "--from", "@noon"], 2, &["@2026-11-22"]);
     check(&["consume", "t", "-f", "%q"], 2, &["%q", "%s value"]);
+    check(&["consume", "t", "-g", "g", "-p", "0"], 2, &["--group", "--partition"]);
+    check(&["group", "reset", "g", "--to-latest"], 2, &["--topic"]);
+    check(&["group", "reset", "g", "--topic", "t"], 2, &["--to-earliest", "--to-time"]);
+    check(&["group", "reset", "g", "--topic", "t", "--to-latest", "--to-offset", "1"], 2, &["--to-offset"]);
+    check(&["group", "reset", "g", "--topic", "t", "--to-time", "noon"], 2, &["2026-11-22"]);
     check(&["partition", "describe", "orders"], 2, &["TOPIC/PARTITION"]);
     check(&["bench", "produce", "--size", "0"], 2, &["--size"]);
     check(&["bench", "produce", "--rate", "-1"], 2, &["rate"]);
