@@ -13,12 +13,13 @@ use crate::types::{DiskSpace, Durability, Effect, ProduceError, Produced, Reply,
 use alloc::vec::Vec;
 use raftline_proto::entry::BatchInfo;
 use raftline_proto::ids::{EntryId, Index, NodeId, Offset};
-use raftline_proto::time::Monotonic;
+use raftline_proto::time::{Monotonic, Timestamp};
 
 /// What a parked produce will be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub base_offset: Offset,
+    pub max_timestamp: Timestamp,
     pub duplicate: bool,
 }
 
@@ -169,6 +170,7 @@ fn acknowledge<P>(
     let durable_on: Vec<NodeId> = standing.durable_on(entry.index);
     let produced = Produced {
         base_offset: receipt.base_offset,
+        max_timestamp: receipt.max_timestamp,
         term: entry.term,
         durable_on,
         duplicate: receipt.duplicate,

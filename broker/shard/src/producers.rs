@@ -18,6 +18,7 @@ use crate::limits::{BATCHES_REMEMBERED, PRODUCERS_MAX};
 use alloc::collections::{BTreeMap, VecDeque};
 use raftline_proto::entry::{BatchInfo, ProducerBatch};
 use raftline_proto::ids::{EntryId, Index, Offset, ProducerId};
+use raftline_proto::time::Timestamp;
 
 /// All idempotent producers of one partition.
 #[derive(Debug, Default)]
@@ -42,6 +43,7 @@ struct Producer {
 pub(crate) struct Batch {
     pub entry: EntryId,
     pub base_offset: Offset,
+    pub max_timestamp: Timestamp,
     epoch: u16,
     base_sequence: u32,
     last_sequence: u32,
@@ -78,7 +80,7 @@ impl Producers {
         if stamp.base_sequence == expected {
             return Verdict::Append;
         }
-        let asked = Batch::new(EntryId::ZERO, Offset::ZERO, &stamp, info.record_count);
+        let asked = Batch::new(EntryId::ZERO, Offset::ZERO, &stamp, info);
         let same = |batch: &&Batch| batch.same_records(&asked);
         if let Some(batch) = pending.and_then(|batches| batches.iter().find(same)) {
             return Verdict::Pending(*batch);
@@ -92,7 +94,7 @@ impl Producers {
     /// An entry was appended, here or by the leader.
     pub fn appended(&mut self, entry: EntryId, base_offset: Offset, info: &BatchInfo) {
         let Some(stamp) = info.producer else { return };
-        let batch = Batch::new(entry, base_offset, &stamp, info.record_count);
+        let batch = Batch::new(entry, base_offset, &stamp, info);
         self.pending.entry(stamp.id).or_default().push_back(batch);
     }
 
@@ -119,7 +121,7 @@ impl Producers {
                 self.pending.remove(&stamp.id);
             }
         }
-        self.fold(stamp.id, Batch::new(entry, base_offset, &stamp, info.record_count));
+        self.fold(stamp.id, Batch::new(entry, base_offset, &stamp, info));
     }
 
     /// The log begins after `through` now: what it said before is forgotten, as a restart would.
@@ -167,13 +169,14 @@ impl Producers {
 }
 
 impl Batch {
-    fn new(entry: EntryId, base_offset: Offset, stamp: &ProducerBatch, record_count: u32) -> Self {
+    fn new(entry: EntryId, base_offset: Offset, stamp: &ProducerBatch, info: &BatchInfo) -> Self {
         Self {
             entry,
             base_offset,
+            max_timestamp: info.max_timestamp,
             epoch: stamp.epoch,
             base_sequence: stamp.base_sequence,
-            last_sequence: sequence_after(stamp.base_sequence, record_count.saturating_sub(1)),
+            last_sequence: sequence_after(stamp.base_sequence, info.record_count.saturating_sub(1)),
         }
     }
 

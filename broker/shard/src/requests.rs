@@ -38,11 +38,13 @@ impl Group {
         match self.admit(&order, turn) {
             Admission::Refused(why) => turn.effects.push(refuse(order.request, why)),
             Admission::Known(batch) => {
-                let receipt = Receipt { base_offset: batch.base_offset, duplicate: true };
+                let (base_offset, max_timestamp) = (batch.base_offset, batch.max_timestamp);
+                let receipt = Receipt { base_offset, max_timestamp, duplicate: true };
                 self.answer_or_park(&order, batch.entry, receipt, turn);
             }
             Admission::Append => {
-                let receipt = Receipt { base_offset: self.tail.end_offset(), duplicate: false };
+                let (base_offset, max_timestamp) = (self.tail.end_offset(), order.batch.max_timestamp);
+                let receipt = Receipt { base_offset, max_timestamp, duplicate: false };
                 match self.propose(EntryBody::Data(order.batch), Some(payload), turn) {
                     Ok(entry) => self.answer_or_park(&order, entry, receipt, turn),
                     Err(error) => {
@@ -351,7 +353,8 @@ mod tests {
             outputs: &mut outputs,
             effects: &mut effects,
         };
-        let mut group = Group::new(id, NODE, vec![NODE], LogConfig { segment_bytes: 4096 }, body);
+        let mut group =
+            Group::new(id, NODE, vec![NODE], LogConfig { segment_bytes: 4096 }, body);
         group.opened(OpenedGroup::default(), &mut turn);
         group.step(Input::Tick, &mut turn);
         let hard_state = HardState { term: Term(1), voted_for: Some(NODE) };

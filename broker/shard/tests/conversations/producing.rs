@@ -143,6 +143,7 @@ fn a_retry_is_given_its_first_offset() {
     let again = world.produce_with(group, "a b", (7, 0, 0)).expect("acknowledged");
     assert!(again.duplicate);
     assert_eq!((again.base_offset, again.term), (first.base_offset, first.term));
+    assert_eq!(again.max_timestamp, first.max_timestamp, "its own time is not what the log says");
     assert_eq!(world.read_all(group), ["a b", "c"]);
 }
 
@@ -166,7 +167,7 @@ fn a_retry_of_a_waiting_batch_waits_with_it() {
 fn a_retry_after_a_leader_change_and_a_restart_is_recognised() {
     let (mut world, group) = World::with_topic();
     world.produce_with(group, "a", (7, 0, 0)).expect("acknowledged");
-    world.produce_with(group, "b", (7, 0, 1)).expect("acknowledged");
+    let second = world.produce_with(group, "b", (7, 0, 1)).expect("acknowledged");
     let leader = world.leader(group);
     world.end(leader, End::Killed);
     let again = world.produce_with(group, "a", (7, 0, 0)).expect("acknowledged");
@@ -181,6 +182,7 @@ fn a_retry_after_a_leader_change_and_a_restart_is_recognised() {
     }
     let again = world.produce_with(group, "b", (7, 0, 1)).expect("acknowledged");
     assert_eq!((again.base_offset, again.duplicate), (Offset(1), true), "after a restart of all");
+    assert_eq!(again.max_timestamp, second.max_timestamp, "the log knows when");
     assert_eq!(base_offset(world.produce_with(group, "c", (7, 0, 2))), Offset(2));
     assert_eq!(world.read_all(group), ["a", "b", "c"]);
 }
@@ -384,9 +386,15 @@ fn a_batch_for_another_term_is_refused() {
     let send = |world: &mut World, in_term| {
         let make = world.produce_event(group, "a", None, Durability::Quorum, Duration::from_secs(5));
         let request = world.ask(leader, |request| match make(request) {
-            Event::Produce { request, group, batch, payload, durability, deadline, .. } => {
-                Event::Produce { request, group, in_term: Some(in_term), batch, payload, durability, deadline }
-            }
+            Event::Produce { request, group, batch, payload, durability, deadline, .. } => Event::Produce {
+                request,
+                group,
+                in_term: Some(in_term),
+                batch,
+                payload,
+                durability,
+                deadline,
+            },
             other => other,
         });
         world.produced(request)
