@@ -428,5 +428,5 @@ impl<D: Disk> Executor<D> {
 }
 
 fn log_options(config: LogConfig) -> LogOptions {
-    LogOptions { segment_bytes: config.segment_bytes, segment_ms: i64::MAX }
+    LogOptions { segment_bytes: config.segment_bytes, segment_ms: config.segment_ms }
 }

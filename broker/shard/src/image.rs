@@ -43,3 +43,11 @@ pub struct TopicImage {
     /// Only what differs from the defaults.
     pub configs: BTreeMap<String, String>,
 }
+
+impl TopicImage {
+    /// How many replicas its partitions have.
+    #[must_use]
+    pub fn replication(&self) -> usize {
+        self.partitions.first().map_or(1, |partition| partition.replicas.len())
+    }
+}

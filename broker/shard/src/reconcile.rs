@@ -6,7 +6,7 @@ use crate::group::{Body, Group, Stage};
 use crate::image::{MetadataImage, TopicImage};
 use crate::partition::Partition;
 use crate::shard::Shard;
-use crate::types::{Effect, LogConfig};
+use crate::types::Effect;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -87,7 +87,7 @@ impl Shard {
 
     fn follow_topic<P>(&mut self, topic: &TopicImage, effects: &mut Vec<Effect<P>>) {
         let settings = Settings::of(&topic.configs);
-        let config = LogConfig { segment_bytes: settings.segment_bytes };
+        let config = settings.log_config();
         for (index, partition) in (0..).map(PartitionIndex).zip(&topic.partitions) {
             let id = partition.group;
             let here = id.get() % u64::from(self.config.shards) == u64::from(self.config.shard);

@@ -354,7 +354,7 @@ mod tests {
             effects: &mut effects,
         };
         let mut group =
-            Group::new(id, NODE, vec![NODE], LogConfig { segment_bytes: 4096 }, body);
+            Group::new(id, NODE, vec![NODE], LogConfig { segment_bytes: 4096, segment_ms: 1000 }, body);
         group.opened(OpenedGroup::default(), &mut turn);
         group.step(Input::Tick, &mut turn);
         let hard_state = HardState { term: Term(1), voted_for: Some(NODE) };

@@ -11,9 +11,7 @@ use crate::produce::{Intake, refuse};
 use crate::requests::{Order, refuse_fetch};
 use crate::retention::Look;
 use crate::timers::Timers;
-use crate::types::{
-    CoordinatorError, DiskSpace, Effect, Event, FetchError, LogConfig, ProduceError, Reply, RequestId,
-};
+use crate::types::{CoordinatorError, DiskSpace, Effect, Event, FetchError, ProduceError, Reply, RequestId};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -89,7 +87,7 @@ impl Shard {
         if self.config.shard != 0 {
             return;
         }
-        let log_config = LogConfig { segment_bytes: Settings::of(&BTreeMap::new()).segment_bytes };
+        let log_config = Settings::of(&BTreeMap::new()).log_config();
         let group = GroupId::COORDINATOR;
         let body = Body::Coordinator(Box::default());
         let peers = self.config.peers.clone();

@@ -4,7 +4,7 @@
 use raftline_proto::api::{Error, ErrorCode};
 use raftline_proto::batch::BatchError;
 use raftline_proto::ids::NodeId;
-use raftline_shard::types::{CoordinatorError, FetchError, ProduceError};
+use raftline_shard::types::{ConfigFault, CoordinatorError, FetchError, ProduceError};
 use std::fmt;
 
 /// A partition, as the request names it.
@@ -186,10 +186,17 @@ pub(crate) fn coordinator(found: &CoordinatorError) -> Error {
                 "{asked} replicas are not possible: {brokers} brokers are registered; ask for 1 to {brokers}"
             ),
         ),
-        CoordinatorError::InvalidConfig { name, value, reason } => error(
-            ErrorCode::InvalidConfig,
-            format!("config `{}` = `{}` is not valid: {reason}", shown(name), shown(value)),
-        ),
+        CoordinatorError::InvalidConfig { name, value, fault } => {
+            let name = shown(name);
+            // Kafka's own words: people look them up.
+            let message = match fault {
+                ConfigFault::Unknown => format!("Unknown topic config name: {name}"),
+                ConfigFault::Value(why) => {
+                    format!("Invalid value {} for configuration {name}: {why}", shown(value))
+                }
+            };
+            error(ErrorCode::InvalidConfig, message)
+        }
         CoordinatorError::IncarnationMismatch { node, known, found } => error(
             ErrorCode::InvalidRequest,
             format!(

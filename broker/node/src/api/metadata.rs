@@ -70,8 +70,8 @@ pub(super) fn describe_topic(broker: &Broker, request: &DescribeTopicRequest) ->
     };
     let configs = CONFIG_KEYS.iter().map(|key| ConfigEntry {
         name: key.name.to_owned(),
-        value: effective(key, &topic.configs),
-        default_value: key.default.to_string(),
+        value: effective(key, &topic.configs, topic.replication()),
+        default_value: key.default_for(&topic.configs, topic.replication()),
         is_default: !topic.configs.contains_key(key.name),
         documentation: key.documentation.to_owned(),
     });

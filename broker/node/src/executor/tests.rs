@@ -324,7 +324,10 @@ fn a_log_that_is_opened_elsewhere_is_there_once_it_comes_back() {
     after.world.opens_elsewhere = true;
     after.effects.push(world::open_effect(GROUP));
     assert!(after.turn().is_empty());
-    after.effects.push(Effect::Configure { group: GROUP, config: LogConfig { segment_bytes: 4096 } });
+    after.effects.push(Effect::Configure {
+        group: GROUP,
+        config: LogConfig { segment_bytes: 4096, segment_ms: i64::MAX },
+    });
     assert!(after.turn().is_empty());
     let job = after.world.opens.pop().unwrap();
     let mut answers = Vec::new();

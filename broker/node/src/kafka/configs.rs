@@ -1,7 +1,7 @@
 //! Configs of topics and brokers: described, and changed for topics.
 
 use super::{Door, dispatch::OK, errors, metadata, text};
-use crate::api::decide;
+use crate::api::{self, decide};
 use raftline_kafka::error::ErrorCode;
 use raftline_kafka::kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use raftline_kafka::kafka_protocol::messages::describe_configs_response::{
@@ -14,7 +14,11 @@ use raftline_kafka::kafka_protocol::messages::{
 };
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use raftline_proto::api::AlterTopicRequest;
-use raftline_shard::coordinator::configs::{CONFIG_KEYS, ConfigKey, check_config, effective};
+use raftline_shard::coordinator::configs::{
+    CONFIG_KEYS, ConfigKey, ConfigKind, ListChange, changed_list, check_config, check_together, effective,
+};
+use raftline_shard::image::TopicImage;
+use raftline_shard::types::CoordinatorError;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Answers DescribeConfigs.
@@ -47,7 +51,7 @@ fn described(
         TOPIC => {
             let topic = metadata::topic(door, &resource.resource_name).ok_or_else(no_topic)?;
             let keys = CONFIG_KEYS.iter().filter(|key| asked(key.name));
-            Ok(keys.map(|key| describe_key(key, &topic.configs, synonyms, documentation)).collect())
+            Ok(keys.map(|key| describe_key(key, &topic, synonyms, documentation)).collect())
         }
         BROKER => {
             let own = metadata::node_id(door.broker.identity.node());
@@ -75,15 +79,16 @@ fn no_topic() -> Refused {
 
 fn describe_key(
     key: &ConfigKey,
-    configs: &BTreeMap<String, String>,
+    topic: &TopicImage,
     synonyms: bool,
     documentation: bool,
 ) -> DescribeConfigsResourceResult {
+    let (configs, replicas) = (&topic.configs, topic.replication());
     let mut result = DescribeConfigsResourceResult::default()
         .with_name(text(key.name))
-        .with_value(Some(text(effective(key, configs))))
+        .with_value(Some(text(effective(key, configs, replicas))))
         .with_config_source(source(key, configs))
-        .with_config_type(LONG)
+        .with_config_type(config_type(key.kind))
         .with_documentation(documentation.then(|| text(key.documentation)));
     if synonyms {
         // The values that it could have, the one in force first.
@@ -94,7 +99,8 @@ fn describe_key(
                 .with_source(source)
         };
         let own = configs.get(key.name).map(|value| synonym(value.clone(), FROM_TOPIC));
-        result.synonyms = own.into_iter().chain([synonym(key.default.to_string(), FROM_DEFAULT)]).collect();
+        let default = synonym(key.default_for(configs, replicas), FROM_DEFAULT);
+        result.synonyms = own.into_iter().chain([default]).collect();
     }
     result
 }
@@ -112,6 +118,17 @@ fn read_only(name: &str, value: String, kind: i8) -> DescribeConfigsResourceResu
 /// Who set a topic's config.
 pub(super) fn source(key: &ConfigKey, configs: &BTreeMap<String, String>) -> i8 {
     if configs.contains_key(key.name) { FROM_TOPIC } else { FROM_DEFAULT }
+}
+
+const fn config_type(kind: ConfigKind) -> i8 {
+    match kind {
+        ConfigKind::Boolean => BOOLEAN,
+        ConfigKind::Text => STRING,
+        ConfigKind::Int => INT,
+        ConfigKind::Long => LONG,
+        ConfigKind::Double => DOUBLE,
+        ConfigKind::List => LIST,
+    }
 }
 
 /// Answers AlterConfigs: what is not named goes back to its default.
@@ -147,6 +164,7 @@ pub(super) async fn alter_some(
 ) -> IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
+        let topic = metadata::topic(door, &resource.resource_name);
         let mut changes = Ok(BTreeMap::new());
         let mut named = BTreeSet::new();
         for config in resource.configs {
@@ -158,10 +176,13 @@ pub(super) async fn alter_some(
                 (SET, Some(value)) => Ok(Some(value.to_string())),
                 (SET, None) => Err((ErrorCode::InvalidRequest, format!("config `{name}` is set to null"))),
                 (DELETE, _) => Ok(None),
-                (operation, _) => Err((
-                    ErrorCode::InvalidConfig,
-                    format!("operation {operation} on config `{name}`: no config here is a list"),
-                )),
+                (APPEND, words) => change_list(topic.as_deref(), &name, words.as_deref(), ListChange::Append),
+                (SUBTRACT, words) => {
+                    change_list(topic.as_deref(), &name, words.as_deref(), ListChange::Subtract)
+                }
+                (operation, _) => {
+                    Err((ErrorCode::InvalidRequest, format!("there is no operation {operation} on configs")))
+                }
             };
             match (&mut changes, change) {
                 (Ok(changes), Ok(change)) => drop(changes.insert(name, change)),
@@ -181,6 +202,35 @@ pub(super) async fn alter_some(
         );
     }
     IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+/// The list that a config of a topic becomes.
+fn change_list(
+    topic: Option<&TopicImage>,
+    name: &str,
+    words: Option<&str>,
+    change: ListChange,
+) -> Result<Option<String>, Refused> {
+    let topic = topic.ok_or_else(no_topic)?;
+    let Some(key) = ConfigKey::find(name) else {
+        // It is no list: the coordinator says what it is, or that it is nothing.
+        return Ok(Some(words.unwrap_or_default().to_owned()));
+    };
+    let value = effective(key, &topic.configs, topic.replication());
+    let list = changed_list(key, &value, words.unwrap_or_default(), change).ok_or_else(|| {
+        let operation = match change {
+            ListChange::Append => "APPEND",
+            ListChange::Subtract => "SUBTRACT",
+        };
+        let why = format!("Can't {operation} to key {name} because its type is not LIST.");
+        (ErrorCode::InvalidConfig, why)
+    })?;
+    Ok(Some(list))
+}
+
+/// What the coordinator says of configs that cannot be.
+pub(super) fn refused(found: &CoordinatorError) -> Refused {
+    (ErrorCode::InvalidConfig, api::errors::coordinator(found).message)
 }
 
 fn outcome(done: Result<(), Refused>) -> (i16, Option<StrBytes>) {
@@ -203,15 +253,8 @@ async fn change(
         return Err((ErrorCode::InvalidRequest, why.into()));
     }
     if validate_only {
-        metadata::topic(door, name).ok_or_else(no_topic)?;
-        for (name, value) in &changes {
-            if let Some(value) = value {
-                check_config(name, value).map_err(|why| {
-                    (ErrorCode::InvalidConfig, format!("config `{name}` = `{value}`: {why}"))
-                })?;
-            }
-        }
-        return Ok(());
+        let topic = metadata::topic(door, name).ok_or_else(no_topic)?;
+        return would_be(&topic, changes).map_err(|found| refused(&found));
     }
     let (set, reset): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, value)| value.is_some());
     let request = AlterTopicRequest {
@@ -221,6 +264,21 @@ async fn change(
     };
     let reply = decide(&door.broker, tonic::Request::new(request)).await;
     reply.error.map_or(Ok(()), |error| Err((errors::native(&error), error.message)))
+}
+
+/// What the coordinator would say.
+fn would_be(topic: &TopicImage, changes: BTreeMap<String, Option<String>>) -> Result<(), CoordinatorError> {
+    let mut configs = topic.configs.clone();
+    for (name, value) in changes {
+        match value {
+            Some(value) => {
+                check_config(&name, &value)?;
+                configs.insert(name, value);
+            }
+            None => drop(configs.remove(&name)),
+        }
+    }
+    check_together(&configs, topic.replication())
 }
 
 // Kinds of resources.
@@ -234,9 +292,14 @@ const FROM_DEFAULT: i8 = 5;
 
 // Types of values.
 const BOOLEAN: i8 = 1;
+const STRING: i8 = 2;
 const INT: i8 = 3;
 const LONG: i8 = 5;
+const DOUBLE: i8 = 6;
+const LIST: i8 = 7;
 
 // What IncrementalAlterConfigs does to a value.
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;

@@ -19,7 +19,7 @@ use raftline_proto::api::{
     AddPartitionsRequest, CreateTopicRequest, DeleteTopicRequest, InitProducerRequest,
 };
 use raftline_proto::ids::TopicId;
-use raftline_shard::coordinator::configs::{CONFIG_KEYS, check_config, effective};
+use raftline_shard::coordinator::configs::{CONFIG_KEYS, check_config, check_together, effective};
 use raftline_shard::coordinator::names::check_topic_name;
 use std::collections::{BTreeMap, HashMap};
 
@@ -123,10 +123,11 @@ fn described(
     replication: u32,
     configs: &BTreeMap<String, String>,
 ) -> CreatableTopicResult {
+    let replicas = usize::try_from(replication).unwrap_or(usize::MAX);
     let configs = CONFIG_KEYS.iter().map(|key| {
         CreatableTopicConfigs::default()
             .with_name(text(key.name))
-            .with_value(Some(text(effective(key, configs))))
+            .with_value(Some(text(effective(key, configs, replicas))))
             .with_config_source(super::configs::source(key, configs))
     });
     result
@@ -160,12 +161,10 @@ fn check_new(
         let why = format!("{replication} replicas, but there are {brokers} brokers");
         return Err(refused(ErrorCode::InvalidReplicationFactor, why));
     }
-    for (name, value) in configs {
-        check_config(name, value).map_err(|why| {
-            refused(ErrorCode::InvalidConfig, format!("config `{name}` = `{value}`: {why}"))
-        })?;
-    }
-    Ok(())
+    let checked = configs.iter().try_for_each(|(name, value)| check_config(name, value));
+    let replication = if replication == 0 { door.broker.default_replication } else { replication };
+    let replicas = usize::try_from(replication).unwrap_or(usize::MAX);
+    checked.and_then(|()| check_together(configs, replicas)).map_err(|found| super::configs::refused(&found))
 }
 
 /// Answers DeleteTopics.

@@ -1,64 +1,225 @@
-//! Every topic config in one table: its name (Kafka's), default, range and what it means.
+//! Topic configs: Kafka's names, what each takes, what holds by default, and what the broker makes of them.
+//!
+//! A value is taken only if the topic behaves as it says. So where Kafka knows a config and this broker does one thing
+//! anyway, that one value is taken and any other refused with the reason; a value that promises less than is done (how
+//! often to sync, how many replicas to wait for) is taken, since it is kept. Every default is a value that is taken, so
+//! that a client can read all configs and send them back.
+//!
+//! In reading order: this file ([`ConfigKey`], the checks, [`Settings`]), [`table`] (all keys). `docs/topic-configs.md`
+//! is the same for people; a test compares them.
 
+pub mod table;
+
+use crate::types::{ConfigFault, CoordinatorError, Durability, LogConfig};
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use raftline_proto::limits::BATCH_BYTES_MAX;
+
+pub use table::CONFIG_KEYS;
+use table::{
+    MAX_COMPACTION_LAG_MS, MAX_MESSAGE_BYTES, MESSAGE_TIMESTAMP_TYPE, MIN_COMPACTION_LAG_MS,
+    MIN_INSYNC_REPLICAS, RAFTLINE_DURABILITY, REFUSED, RETENTION_BYTES, RETENTION_MS, SEGMENT_BYTES,
+    SEGMENT_MS,
+};
 
 /// One topic config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigKey {
-    /// Kafka's name.
+    /// Kafka's name; ours begin with `raftline.`.
     pub name: &'static str,
+    /// The type that Kafka's tools are told.
+    pub kind: ConfigKind,
     /// What holds where a topic says nothing.
-    pub default: i64,
-    /// The least legal value.
-    pub min: i64,
-    /// The greatest legal value.
-    pub max: i64,
+    pub default: ConfigDefault,
+    /// What is taken.
+    pub values: Values,
     /// What it means, for people.
     pub documentation: &'static str,
 }
 
-/// How long records are kept.
-pub const RETENTION_MS: ConfigKey = ConfigKey {
-    name: "retention.ms",
-    default: 7 * 24 * 60 * 60 * 1000,
-    min: -1,
-    max: i64::MAX,
-    documentation: "Whole segments whose newest record is older than this many milliseconds are deleted; -1 keeps them for ever.",
-};
+/// The type of a config's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigKind {
+    /// `true` or `false`.
+    Boolean,
+    /// A word.
+    Text,
+    /// A whole number of 32 bits.
+    Int,
+    /// A whole number of 64 bits.
+    Long,
+    /// A number with a fraction.
+    Double,
+    /// Words with commas between them.
+    List,
+}
 
-/// How much is kept.
-pub const RETENTION_BYTES: ConfigKey = ConfigKey {
-    name: "retention.bytes",
-    default: -1,
-    min: -1,
-    max: i64::MAX,
-    documentation: "The oldest segments of a partition are deleted while more than this many bytes would be left; -1 sets no bound.",
-};
+/// What holds where a topic says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigDefault {
+    /// This value.
+    Value(&'static str),
+    /// How many replicas have a record when `acks=all` is answered: a majority of the topic's replicas, or one where
+    /// `raftline.durability` does not wait for others.
+    ReplicasAwaited,
+}
 
-/// How large a segment grows.
-pub const SEGMENT_BYTES: ConfigKey = ConfigKey {
-    name: "segment.bytes",
-    default: 64 << 20,
-    min: 4096,
-    max: 1 << 30,
-    documentation: "A segment of a partition's log is sealed once it has this many bytes. Retention deletes whole segments.",
-};
+/// What values are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// Whole numbers from `min` through `max`.
+    Whole {
+        /// The least.
+        min: i64,
+        /// The greatest.
+        max: i64,
+    },
+    /// Numbers from 0 through 1.
+    Fraction,
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// This value alone, because the broker does that and nothing else.
+    Only {
+        /// The value.
+        value: &'static str,
+        /// Why there is no other.
+        why: &'static str,
+    },
+}
 
-/// How large a batch may be.
-pub const MAX_MESSAGE_BYTES: ConfigKey = ConfigKey {
-    name: "max.message.bytes",
-    default: 1 << 20,
-    min: 1,
-    max: BATCH_BYTES_MAX as i64,
-    documentation: "The largest record batch that is taken, in bytes as sent (compressed).",
-};
+impl ConfigKey {
+    /// The key of this name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        CONFIG_KEYS.iter().find(|key| key.name == name)
+    }
 
-/// All of them, by name.
-pub const CONFIG_KEYS: [ConfigKey; 4] = [MAX_MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, SEGMENT_BYTES];
+    /// What holds for a topic of so many replicas and these other configs, if it does not set this one.
+    #[must_use]
+    pub fn default_for(&self, configs: &BTreeMap<String, String>, replicas: usize) -> String {
+        match self.default {
+            ConfigDefault::Value(value) => value.to_owned(),
+            ConfigDefault::ReplicasAwaited => replicas_awaited(durability(configs), replicas).to_string(),
+        }
+    }
+
+    /// Checks a value. Kafka's clients may put blanks around it, and write `true` and `false` as they like.
+    ///
+    /// # Errors
+    /// Says what is wrong and what would be right.
+    pub fn check(&self, text: &str) -> Result<(), String> {
+        let text = text.trim();
+        let (fits, why) = match self.values {
+            Values::Whole { min, max } => match text.parse::<i64>() {
+                Ok(value) => (min <= value && value <= max, "out of range"),
+                Err(_) => (false, "not a whole number"),
+            },
+            Values::Fraction => match text.parse::<f64>() {
+                Ok(value) => ((0.0..=1.0).contains(&value), "out of range"),
+                Err(_) => (false, "not a number"),
+            },
+            Values::Words(words) => (words.contains(&text), "unknown here"),
+            Values::Only { value, why } => match self.kind {
+                ConfigKind::Boolean => (text.eq_ignore_ascii_case(value), why),
+                ConfigKind::Text
+                | ConfigKind::Int
+                | ConfigKind::Long
+                | ConfigKind::Double
+                | ConfigKind::List => (text == value, why),
+            },
+        };
+        if fits { Ok(()) } else { Err(format!("{why}; it must be {}", self.values.text())) }
+    }
+
+    fn whole(&self, configs: &BTreeMap<String, String>) -> Option<i64> {
+        let set = configs.get(self.name).filter(|text| self.check(text).is_ok());
+        let default = match self.default {
+            ConfigDefault::Value(value) => Some(value),
+            ConfigDefault::ReplicasAwaited => None,
+        };
+        set.map(String::as_str).or(default).and_then(|text| text.trim().parse().ok())
+    }
+}
+
+impl Values {
+    /// What is taken, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Whole { min: -1, max: i64::MAX } => "-1 (no limit) or more".to_owned(),
+            Self::Whole { min, max: i64::MAX } => format!("{min} or more"),
+            Self::Whole { min, max } => format!("from {min} to {max}"),
+            Self::Fraction => "from 0 to 1".to_owned(),
+            Self::Words(words) => format!("one of {}", words.join(", ")),
+            Self::Only { value: "", .. } => "empty".to_owned(),
+            Self::Only { value, .. } => (*value).to_owned(),
+        }
+    }
+}
+
+/// Checks one config entry by itself.
+///
+/// # Errors
+/// [`CoordinatorError::InvalidConfig`]: says what is wrong and what would be right.
+pub fn check_config(name: &str, value: &str) -> Result<(), CoordinatorError> {
+    let refused = REFUSED.iter().find(|(refused, _)| *refused == name);
+    let fault = match (ConfigKey::find(name), refused) {
+        (Some(key), _) => match key.check(value) {
+            Ok(()) => return Ok(()),
+            Err(why) => ConfigFault::Value(why),
+        },
+        (None, Some((_, why))) => ConfigFault::Value((*why).to_owned()),
+        (None, None) => ConfigFault::Unknown,
+    };
+    Err(invalid(name, value, fault))
+}
+
+/// Checks the configs of a topic of so many replicas against each other; each by itself is right.
+///
+/// # Errors
+/// [`CoordinatorError::InvalidConfig`]: says what is wrong and what would be right.
+pub fn check_together(configs: &BTreeMap<String, String>, replicas: usize) -> Result<(), CoordinatorError> {
+    let refuse = |key: &ConfigKey, why: String| {
+        let value = configs.get(key.name).map_or("", String::as_str);
+        Err(invalid(key.name, value, ConfigFault::Value(why)))
+    };
+    if let Some(wanted) = MIN_INSYNC_REPLICAS.whole(configs) {
+        let durability = durability(configs);
+        let awaited = replicas_awaited(durability, replicas);
+        if usize::try_from(wanted).is_ok_and(|wanted| wanted > awaited) {
+            let why = match durability {
+                Durability::Quorum | Durability::Memory => format!(
+                    "acks=all is answered once a majority has the records, which is {awaited} of the topic's \
+                     {replicas} replicas: more cannot be promised"
+                ),
+                Durability::Leader | Durability::None => format!(
+                    "with {}={} the leader alone answers: set that to quorum first",
+                    RAFTLINE_DURABILITY.name,
+                    word(durability)
+                ),
+            };
+            return refuse(&MIN_INSYNC_REPLICAS, why);
+        }
+    }
+    let lag = |key: &ConfigKey| key.whole(configs).unwrap_or_default();
+    if lag(&MIN_COMPACTION_LAG_MS) > lag(&MAX_COMPACTION_LAG_MS) {
+        return refuse(&MIN_COMPACTION_LAG_MS, format!("over {}", MAX_COMPACTION_LAG_MS.name));
+    }
+    Ok(())
+}
+
+fn invalid(name: &str, value: &str, fault: ConfigFault) -> CoordinatorError {
+    CoordinatorError::InvalidConfig { name: name.to_owned(), value: value.to_owned(), fault }
+}
+
+/// The value of `key` that holds for a topic of so many replicas, as text.
+#[must_use]
+pub fn effective(key: &ConfigKey, configs: &BTreeMap<String, String>, replicas: usize) -> String {
+    configs.get(key.name).cloned().unwrap_or_else(|| key.default_for(configs, replicas))
+}
 
 /// A topic's configs as the shard uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,119 +230,110 @@ pub struct Settings {
     pub retention_ms: Option<i64>,
     /// How many bytes are kept; `None`: all.
     pub retention_bytes: Option<u64>,
-    /// When a segment is sealed.
+    /// When a segment is sealed: by its size,
     pub segment_bytes: u64,
+    /// or by the time between its first record and the next one.
+    pub segment_ms: i64,
 }
 
 impl Settings {
     /// Reads a topic's configs. What is missing, unknown or out of range (a newer version wrote it) takes its default.
     #[must_use]
     pub fn of(configs: &BTreeMap<String, String>) -> Self {
-        let value = |key: &ConfigKey| {
-            configs.get(key.name).and_then(|text| key.parse(text).ok()).unwrap_or(key.default)
-        };
-        let message_bytes_max = u32::try_from(value(&MAX_MESSAGE_BYTES)).unwrap_or(BATCH_BYTES_MAX);
+        let value = |key: &ConfigKey| key.whole(configs).unwrap_or_default();
         Self {
-            message_bytes_max,
+            message_bytes_max: u32::try_from(value(&MAX_MESSAGE_BYTES)).unwrap_or(BATCH_BYTES_MAX),
             retention_ms: Some(value(&RETENTION_MS)).filter(|ms| *ms >= 0),
             retention_bytes: u64::try_from(value(&RETENTION_BYTES)).ok(),
-            segment_bytes: u64::try_from(value(&SEGMENT_BYTES))
-                .unwrap_or(SEGMENT_BYTES.default.unsigned_abs()),
+            segment_bytes: value(&SEGMENT_BYTES).unsigned_abs(),
+            segment_ms: value(&SEGMENT_MS),
         }
     }
-}
 
-impl ConfigKey {
-    /// The key of this name.
+    /// How a partition's log is stored.
     #[must_use]
-    pub fn find(name: &str) -> Option<&'static Self> {
-        CONFIG_KEYS.iter().find(|key| key.name == name)
-    }
-
-    /// Reads a value.
-    ///
-    /// # Errors
-    /// Says what is wrong and what would be right.
-    pub fn parse(&self, text: &str) -> Result<i64, String> {
-        let value: i64 =
-            text.parse().map_err(|_| format!("not a whole number; it must be {}", self.range()))?;
-        if value < self.min || value > self.max {
-            return Err(format!("out of range; it must be {}", self.range()));
-        }
-        Ok(value)
-    }
-
-    fn range(&self) -> String {
-        match (self.min, self.max) {
-            (-1, i64::MAX) => "-1 (no limit) or more".to_owned(),
-            (min, max) => format!("from {min} to {max}"),
-        }
+    pub const fn log_config(&self) -> LogConfig {
+        LogConfig { segment_bytes: self.segment_bytes, segment_ms: self.segment_ms }
     }
 }
 
-/// Checks one config entry.
-///
-/// # Errors
-/// Says what is wrong and what would be right.
-pub fn check_config(name: &str, value: &str) -> Result<(), String> {
-    let Some(key) = ConfigKey::find(name) else {
-        let names = CONFIG_KEYS.map(|key| key.name).join(", ");
-        return Err(format!("no such config; known are {names}"));
-    };
-    key.parse(value).map(|_| ())
+/// Whose time a topic's records have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    /// Their producer's.
+    CreateTime,
+    /// That of the leader when it took them.
+    LogAppendTime,
 }
 
-/// The value of `key` in `configs`, as text.
+/// `message.timestamp.type`: whoever takes batches from clients stamps them by it.
 #[must_use]
-pub fn effective(key: &ConfigKey, configs: &BTreeMap<String, String>) -> String {
-    configs.get(key.name).cloned().unwrap_or_else(|| key.default.to_string())
+pub fn timestamp_type(configs: &BTreeMap<String, String>) -> TimestampType {
+    match configs.get(MESSAGE_TIMESTAMP_TYPE.name).map(|text| text.trim()) {
+        Some("LogAppendTime") => TimestampType::LogAppendTime,
+        Some(_) | None => TimestampType::CreateTime,
+    }
+}
+
+/// `raftline.durability`: what a Kafka producer's `acks=all` waits for.
+#[must_use]
+pub fn durability(configs: &BTreeMap<String, String>) -> Durability {
+    match configs.get(RAFTLINE_DURABILITY.name).map(|text| text.trim()) {
+        Some("memory") => Durability::Memory,
+        Some("leader") => Durability::Leader,
+        Some("none") => Durability::None,
+        Some(_) | None => Durability::Quorum,
+    }
+}
+
+/// What [`durability`] reads as this.
+const fn word(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Quorum => "quorum",
+        Durability::Memory => "memory",
+        Durability::Leader => "leader",
+        Durability::None => "none",
+    }
+}
+
+/// How many replicas surely have a record once `acks=all` is answered.
+const fn replicas_awaited(durability: Durability, replicas: usize) -> usize {
+    match durability {
+        Durability::Quorum | Durability::Memory => replicas / 2 + 1,
+        Durability::Leader | Durability::None => 1,
+    }
+}
+
+/// A list config's value with `words` added (those that are not there yet) or taken out, as IncrementalAlterConfigs
+/// wants it. `None` if the config is no list.
+#[must_use]
+pub fn changed_list(key: &ConfigKey, value: &str, words: &str, change: ListChange) -> Option<String> {
+    let split = |text| -> Vec<&str> {
+        let words = <str>::split(text, ',').map(str::trim);
+        words.filter(|word| !word.is_empty()).collect()
+    };
+    let (mut list, words) = (split(value), split(words));
+    match change {
+        ListChange::Append => {
+            for word in words {
+                if !list.contains(&word) {
+                    list.push(word);
+                }
+            }
+        }
+        ListChange::Subtract => list.retain(|word| !words.contains(word)),
+    }
+    (key.kind == ConfigKind::List).then(|| list.join(","))
+}
+
+/// What is done to a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListChange {
+    /// Words are added.
+    Append,
+    /// Words are taken out.
+    Subtract,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_are_legal_and_keys_sorted() {
-        for key in CONFIG_KEYS {
-            assert_eq!(key.parse(&key.default.to_string()), Ok(key.default), "{}", key.name);
-        }
-        assert!(CONFIG_KEYS.windows(2).all(|pair| pair[0].name < pair[1].name));
-    }
-
-    #[test]
-    fn wrong_values_are_named() {
-        assert_eq!(
-            check_config("segment.bytes", "12").expect_err("too small"),
-            "out of range; it must be from 4096 to 1073741824"
-        );
-        assert_eq!(
-            check_config("retention.ms", "-2").expect_err("below -1"),
-            "out of range; it must be -1 (no limit) or more"
-        );
-        assert!(
-            check_config("max.message.bytes", "1e6")
-                .expect_err("no number")
-                .starts_with("not a whole number")
-        );
-        assert!(check_config("cleanup.policy", "compact").expect_err("unknown").contains("retention.ms"));
-        assert_eq!(check_config("max.message.bytes", "16777216"), Ok(()));
-        assert!(check_config("max.message.bytes", "16777217").is_err());
-    }
-
-    #[test]
-    fn settings_follow_the_configs() {
-        let settings = Settings::of(&BTreeMap::new());
-        assert_eq!(settings.retention_ms, Some(604_800_000));
-        assert_eq!(settings.retention_bytes, None);
-        assert_eq!(settings.segment_bytes, 64 << 20);
-        assert_eq!(settings.message_bytes_max, 1 << 20);
-        let configs = [("retention.ms", "-1"), ("retention.bytes", "0"), ("segment.bytes", "nonsense")];
-        let settings = Settings::of(
-            &configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect(),
-        );
-        assert_eq!(settings.retention_ms, None);
-        assert_eq!(settings.retention_bytes, Some(0));
-        assert_eq!(settings.segment_bytes, 64 << 20);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! What a command to the coordinator would change: pure, and may refuse. Runs on the leader against the image as it
 //! will be once everything proposed is committed.
 
-use super::configs::check_config;
+use super::configs::{check_config, check_together};
 use super::names::check_topic_name;
 use super::placement::place;
 use crate::config::TopicDefaults;
@@ -106,7 +106,10 @@ fn create_topic(
     }
     check_total(image, count)?;
     let replication = check_replication(image, replication.unwrap_or(defaults.replication))?;
-    check_configs(configs.iter())?;
+    for (name, value) in configs {
+        check_config(name, value)?;
+    }
+    check_together(configs, replication)?;
     let partitions = place(image, alive, count, replication);
     let record =
         MetadataRecord::TopicCreated { id, name: name.to_owned(), partitions, configs: configs.clone() };
@@ -115,11 +118,11 @@ fn create_topic(
 
 fn alter_topic(image: &MetadataImage, name: &str, changes: &BTreeMap<String, Option<String>>) -> Plan {
     let topic = find_topic(image, name)?;
-    check_configs(changes.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))))?;
     let mut configs = topic.configs.clone();
     for (name, value) in changes {
         match value {
             Some(value) => {
+                check_config(name, value)?;
                 configs.insert(name.clone(), value.clone());
             }
             None => {
@@ -127,6 +130,7 @@ fn alter_topic(image: &MetadataImage, name: &str, changes: &BTreeMap<String, Opt
             }
         }
     }
+    check_together(&configs, topic.replication())?;
     at_most("configs of a topic", configs.len(), limits::TOPIC_CONFIGS_MAX)?;
     if configs == topic.configs {
         return Ok((Vec::new(), CoordinatorReply::Done));
@@ -146,7 +150,7 @@ fn add_partitions(situation: Situation<'_>, name: &str, total: u32) -> Plan {
         return Err(CoordinatorError::InvalidPartitions { asked: total, min, max });
     }
     check_total(image, total - now)?;
-    let replication = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+    let replication = topic.replication();
     let partitions = place(image, alive, total - now, replication);
     Ok((vec![MetadataRecord::PartitionsAdded { id: topic.id, partitions }], CoordinatorReply::Done))
 }
@@ -171,19 +175,6 @@ fn check_total(image: &MetadataImage, more: u32) -> Result<(), CoordinatorError>
     let now: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();
     let total = now.saturating_add(usize::try_from(more).unwrap_or(usize::MAX));
     at_most("partitions of the cluster", total, CLUSTER_PARTITIONS_MAX)
-}
-
-fn check_configs<'a>(
-    configs: impl Iterator<Item = (&'a String, &'a String)>,
-) -> Result<(), CoordinatorError> {
-    for (name, value) in configs {
-        check_config(name, value).map_err(|reason| CoordinatorError::InvalidConfig {
-            name: name.clone(),
-            value: value.clone(),
-            reason,
-        })?;
-    }
-    Ok(())
 }
 
 fn at_most(what: &'static str, asked: usize, max: usize) -> Result<(), CoordinatorError> {

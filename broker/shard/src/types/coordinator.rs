@@ -107,14 +107,14 @@ pub enum CoordinatorError {
         /// How many brokers are registered.
         brokers: u32,
     },
-    /// Not a known config, or its value is out of range.
+    /// Not a config that can be set so.
     InvalidConfig {
         /// The config's name.
         name: String,
         /// The value.
         value: String,
-        /// What is wrong, and what would be right.
-        reason: String,
+        /// What is wrong with it.
+        fault: ConfigFault,
     },
     /// The node is registered with another disk: it was emptied or swapped.
     IncarnationMismatch {
@@ -134,4 +134,13 @@ pub enum CoordinatorError {
         /// The bound.
         max: u64,
     },
+}
+
+/// What is wrong with a config entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigFault {
+    /// There is no config of that name.
+    Unknown,
+    /// There is, but not with this value: says why, and what would be right.
+    Value(String),
 }

@@ -13,7 +13,7 @@ pub use client::{
     Durability, EmptyFetch, FetchError, FindBy, FollowerDescription, GroupDescription, OffsetQuery, ProduceError,
     Produced, Reply, RequestId,
 };
-pub use coordinator::{CoordinatorCommand, CoordinatorError, CoordinatorReply};
+pub use coordinator::{ConfigFault, CoordinatorCommand, CoordinatorError, CoordinatorReply};
 pub use effect::Effect;
 pub use event::Event;
 pub use storage::{DiskSpace, LivenessChange, LogConfig, OpenedGroup, ShardAlarm};

@@ -9,8 +9,10 @@ use raftline_raft::types::{Alarm, LogStart};
 /// How a group's log is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// A segment is sealed once it has this many bytes.
+    /// A segment is sealed once it has this many bytes,
     pub segment_bytes: u64,
+    /// or before a batch that is more than this many milliseconds younger than its first one.
+    pub segment_ms: i64,
 }
 
 /// What [`Effect::Open`] found.

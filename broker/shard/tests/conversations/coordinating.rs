@@ -6,8 +6,8 @@ use raftline_proto::entry::{EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, GroupId, Incarnation, NodeId, ProducerId, TopicId};
 use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
 use raftline_shard::types::{
-    CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, FetchError, ProduceError, Reply,
-    ShardAlarm,
+    ConfigFault, CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, FetchError, LogConfig,
+    ProduceError, Reply, ShardAlarm,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -110,7 +110,7 @@ fn topic_names_partitions_and_configs_are_checked() {
         Err(CoordinatorError::InvalidConfig {
             name: "segment.bytes".to_owned(),
             value: "1".to_owned(),
-            reason: "out of range; it must be from 4096 to 1073741824".to_owned(),
+            fault: ConfigFault::Value("out of range; it must be from 4096 to 1073741824".to_owned()),
         })
     );
     let mut command = world.topic("t", None, &[]);
@@ -246,6 +246,71 @@ fn configs_change_and_partitions_are_added() {
         let outcome = world.produce(group, "does-not-fit");
         assert!(matches!(outcome, Err(ProduceError::TooLarge { .. })), "{outcome:?}");
     }
+}
+
+#[test]
+fn configs_that_do_not_go_together_are_refused_and_change_nothing() {
+    let mut world = World::registered();
+    let wanted = |value: &str| CoordinatorError::InvalidConfig {
+        name: "min.insync.replicas".to_owned(),
+        value: value.to_owned(),
+        fault: ConfigFault::Value(String::new()),
+    };
+    // The reasons are tried beside the table.
+    let plain = |outcome: Result<CoordinatorReply, CoordinatorError>| {
+        outcome.map_err(|error| match error {
+            CoordinatorError::InvalidConfig { name, value, .. } => {
+                CoordinatorError::InvalidConfig { name, value, fault: ConfigFault::Value(String::new()) }
+            }
+            other => other,
+        })
+    };
+    let command = world.topic("t", Some(1), &[("min.insync.replicas", "3")]);
+    assert_eq!(plain(world.command(command)), Err(wanted("3")));
+    // A lone replica is its own majority.
+    let mut command = world.topic("lone", Some(1), &[("min.insync.replicas", "2")]);
+    if let CoordinatorCommand::CreateTopic { replication, .. } = &mut command {
+        *replication = Some(1);
+    }
+    assert_eq!(plain(world.command(command)), Err(wanted("2")));
+    let command = world.topic("t", Some(1), &[("min.insync.replicas", "2")]);
+    world.command(command).expect("two of three are a majority");
+    let set = |name: &str, value: Option<&str>| CoordinatorCommand::AlterTopic {
+        name: "t".to_owned(),
+        configs: [(name.to_owned(), value.map(str::to_owned))].into_iter().collect(),
+    };
+    let unsure = set("raftline.durability", Some("leader"));
+    assert_eq!(plain(world.command(unsure.clone())), Err(wanted("2")), "it is set and would not be kept");
+    assert_eq!(world.command(set("min.insync.replicas", None)), Ok(CoordinatorReply::Done));
+    assert_eq!(world.command(unsure), Ok(CoordinatorReply::Done));
+    image_everywhere(&mut world, |image| {
+        let configs = &image.topics[&image.topic_ids["t"]].configs;
+        image.topics.len() == 1 && configs.len() == 1 && configs["raftline.durability"] == "leader"
+    });
+}
+
+#[test]
+fn logs_are_stored_as_the_configs_say_on_every_replica() {
+    let mut world = World::registered();
+    let command = world.topic("t", Some(1), &[("segment.ms", "60000"), ("segment.bytes", "4096")]);
+    world.command(command).expect("created");
+    let group = world.group("t", 0);
+    let stored = |world: &mut World, segment_bytes: u64, segment_ms: i64| {
+        let config = LogConfig { segment_bytes, segment_ms };
+        world.until("the config on every node", |world| {
+            let mut processes = world.nodes.values().filter_map(|node| node.process.as_ref());
+            processes.all(|process| process.log_configs.get(&group) == Some(&config)).then_some(())
+        });
+    };
+    stored(&mut world, 4096, 60_000);
+    let configs = [("segment.ms".to_owned(), None), ("segment.bytes".to_owned(), Some("8192".to_owned()))];
+    let alter =
+        CoordinatorCommand::AlterTopic { name: "t".to_owned(), configs: configs.into_iter().collect() };
+    assert_eq!(world.command(alter), Ok(CoordinatorReply::Done));
+    stored(&mut world, 8192, 604_800_000);
+    world.end(N2, End::Killed);
+    world.start(N2);
+    stored(&mut world, 8192, 604_800_000);
 }
 
 #[test]

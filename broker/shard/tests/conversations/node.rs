@@ -6,7 +6,7 @@ use raftline_proto::entry::EntryBody;
 use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, NodeId, Offset};
 use raftline_proto::time::{Monotonic, Now, Timestamp};
 use raftline_raft::types::{AppendResult, LogStart, Message, ReplicateOutcome, Role};
-use raftline_shard::types::{Effect, Event, FindBy, OpenedGroup, Reply, RequestId, ShardAlarm};
+use raftline_shard::types::{Effect, Event, FindBy, LogConfig, OpenedGroup, Reply, RequestId, ShardAlarm};
 use raftline_shard::{Shard, ShardConfig};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,6 +33,8 @@ pub struct Process {
     pub inboxes: Vec<VecDeque<Event<Payload>>>,
     pub boot: BootId,
     pub leaders: BTreeMap<GroupId, (Role, Option<NodeId>)>,
+    /// How each group's log was ordered to be stored.
+    pub log_configs: BTreeMap<GroupId, LogConfig>,
     dirty: BTreeSet<GroupId>,
     saves: Vec<(GroupId, HardState)>,
     /// The sync under way.
@@ -74,6 +76,7 @@ impl Node {
             inboxes: shards.iter().map(|_| VecDeque::new()).collect(),
             shards,
             leaders: BTreeMap::new(),
+            log_configs: BTreeMap::new(),
             dirty: BTreeSet::new(),
             saves: Vec::new(),
             round: None,
@@ -208,8 +211,13 @@ impl Node {
     ) {
         let Some(process) = &mut self.process else { return };
         match effect {
-            Effect::Open { group, config: _ } => self.open(group),
-            Effect::Configure { .. } => {}
+            Effect::Open { group, config } => {
+                process.log_configs.insert(group, config);
+                self.open(group);
+            }
+            Effect::Configure { group, config } => {
+                process.log_configs.insert(group, config);
+            }
             Effect::Delete { group } => {
                 self.disk.live.remove(&group);
                 self.disk.durable.remove(&group);

@@ -90,7 +90,9 @@ fn a_group_that_is_not_open_is_answered_in_words() {
 #[test]
 fn retention_tells_the_new_start() {
     let mut machine = Machine::new();
-    machine.effects.push(Effect::Open { group: GROUP, config: LogConfig { segment_bytes: 4096 } });
+    machine
+        .effects
+        .push(Effect::Open { group: GROUP, config: LogConfig { segment_bytes: 4096, segment_ms: i64::MAX } });
     machine.turn();
     for _ in 0..60 {
         machine.append(1, &[10]);
@@ -115,7 +117,9 @@ fn retention_tells_the_new_start() {
 #[test]
 fn a_fetch_that_retention_overtakes_is_out_of_range_and_told_the_start() {
     let mut machine = Machine::new();
-    machine.effects.push(Effect::Open { group: GROUP, config: LogConfig { segment_bytes: 4096 } });
+    machine
+        .effects
+        .push(Effect::Open { group: GROUP, config: LogConfig { segment_bytes: 4096, segment_ms: i64::MAX } });
     machine.turn();
     for _ in 0..60 {
         machine.append(1, &[10]);

@@ -253,7 +253,7 @@ impl Machine {
 }
 
 pub fn open_effect(group: GroupId) -> Effect<Payload> {
-    Effect::Open { group, config: LogConfig { segment_bytes: 64 << 20 } }
+    Effect::Open { group, config: LogConfig { segment_bytes: 64 << 20, segment_ms: i64::MAX } }
 }
 
 pub fn read_effect(from: u64, up_to: u64, bytes_min: u64, bytes_max: u64) -> Effect<Payload> {
