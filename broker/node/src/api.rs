@@ -124,14 +124,17 @@ impl Broker {
 
     /// The group of a partition, if it has a replica here.
     fn group(&self, place: Place<'_>) -> Result<GroupId, pb::Error> {
-        let image = self.view.image();
-        let id = image.topic_ids.get(place.topic);
-        let topic =
-            id.and_then(|id| image.topics.get(id)).ok_or_else(|| errors::unknown_topic(place.topic))?;
+        self.hosted(place).map(|(_, group)| group)
+    }
+
+    /// The same, with its topic.
+    fn hosted(&self, place: Place<'_>) -> Result<(Arc<TopicImage>, GroupId), pb::Error> {
+        let topic = self.topic(place.topic)?;
         let partition = usize::try_from(place.partition).ok().and_then(|at| topic.partitions.get(at));
         let partition = partition.ok_or_else(|| errors::unknown_partition(place, topic.partitions.len()))?;
         if partition.replicas.contains(&self.identity.node()) {
-            Ok(partition.group)
+            let group = partition.group;
+            Ok((topic, group))
         } else {
             Err(errors::not_leader(place, partition.replicas.first().copied()))
         }

@@ -9,7 +9,7 @@
 //!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`view`] (what is published);
 //! - [`incoming`]: the listener; [`peer`]: the transport between brokers, `leader_news`: what it tells
 //!   those without a replica; [`api`]: the clients' door; `kafka`: the same
-//!   for Kafka's clients; `groups`: the coordinators of their consumer groups;
+//!   for Kafka's clients; `groups`: the coordinators of their consumer groups; `stamp`: the time of append;
 //! - [`clock`], [`limits`].
 #![deny(missing_docs)]
 
@@ -35,6 +35,7 @@ pub mod server;
 pub mod shard_dirs;
 mod shard_thread;
 pub mod shutdown;
+mod stamp;
 pub mod sync_pool;
 pub mod view;
 

@@ -6,6 +6,7 @@ use super::{Broker, expect_produced};
 use crate::handle::ReplySink;
 use crate::limits;
 use crate::payload::{OutReply, Payload};
+use crate::stamp::stamp;
 use parking_lot::Mutex;
 use raftline_proto::api::produce_reply::Result as ReplyResult;
 use raftline_proto::api::{self, ErrorCode, ProduceReply, ProduceRequest};
@@ -102,7 +103,7 @@ impl Intake {
         let durability = durability(request.durability)?;
         let ProduceRequest { correlation_id, topic, partition, batch: bytes, timeout_ms, .. } = request;
         let named = Place { topic: &topic, partition };
-        let group = self.broker.group(named)?;
+        let (image, group) = self.broker.hosted(named)?;
         let batch = batch::validate(&bytes).map_err(|found| errors::batch(named, &found))?;
         let kilobytes = u32::try_from(bytes.len().div_ceil(1024)).unwrap_or(u32::MAX).max(1);
         let permit = Arc::clone(&self.broker.produce_budget).acquire_many_owned(kilobytes).await;
@@ -115,6 +116,7 @@ impl Intake {
         self.next_tag += 1;
         let in_flight = InFlight { correlation_id, topic, partition, _place: place, _bytes: permit };
         self.flight.lock().insert(tag, in_flight);
+        let (bytes, batch) = stamp(&image.configs, &self.broker.clock, bytes, batch);
         let sink = ReplySink::Stream { replies: self.decided.clone(), tag };
         let event = |request| Event::Produce {
             request,

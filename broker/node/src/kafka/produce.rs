@@ -5,6 +5,7 @@ use super::{Door, errors, metadata, text};
 use crate::handle::ReplySink;
 use crate::limits;
 use crate::payload::{OutReply, Payload};
+use crate::stamp::stamp;
 use bytes::Bytes;
 use raftline_kafka::batch::{check_codec, error_code};
 use raftline_kafka::error::ErrorCode;
@@ -18,6 +19,7 @@ use raftline_proto::batch::{self, BatchHeader};
 use raftline_proto::ids::TopicId;
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Monotonic;
+use raftline_shard::coordinator::configs::{TimestampType, durability, timestamp_type};
 use raftline_shard::image::TopicImage;
 use raftline_shard::types::{Durability, Event, ProduceError, Produced, Reply};
 use std::sync::Arc;
@@ -70,7 +72,7 @@ struct Order {
 /// A batch on its way, or its refusal.
 enum Waiting {
     Decided(Box<ProducePartitionAnswer>),
-    Asked { index: i32, record: PartitionRecord, reply: oneshot::Receiver<OutReply> },
+    Asked { index: i32, record: PartitionRecord, times: TimestampType, reply: oneshot::Receiver<OutReply> },
 }
 
 async fn begin(
@@ -95,7 +97,7 @@ async fn begin(
         return refused(ErrorCode::TransactionalIdAuthorizationFailed, why.into());
     }
     let durability = match order.acks {
-        Acks::All => Durability::Quorum,
+        Acks::All => durability(&topic.configs),
         Acks::Leader => Durability::Leader,
         Acks::None => Durability::None,
         Acks::Invalid(acks) => {
@@ -117,18 +119,15 @@ async fn begin(
     }
     let (sender, reply) = oneshot::channel();
     let (group, deadline) = (record.group, order.deadline);
-    let payload = Payload::Batch(detached(bytes));
-    let event = |request| Event::Produce {
-        request,
-        group,
-        in_term: None,
-        batch: checked,
-        payload,
-        durability,
-        deadline,
-    };
+    let (bytes, batch) = stamp(&topic.configs, &door.broker.clock, detached(bytes), checked);
+    let payload = Payload::Batch(bytes);
+    let event =
+        |request| Event::Produce { request, group, in_term: None, batch, payload, durability, deadline };
     match door.broker.shards.request_when_room(ReplySink::One(sender), event).await {
-        Ok(()) => Waiting::Asked { index, record: record.clone(), reply },
+        Ok(()) => {
+            let times = timestamp_type(&topic.configs);
+            Waiting::Asked { index, record: record.clone(), times, reply }
+        }
         Err(_) => refused(ErrorCode::NotLeaderOrFollower, "the broker is stopping".into()),
     }
 }
@@ -140,12 +139,12 @@ fn detached(bytes: Bytes) -> Bytes {
 
 impl Waiting {
     async fn finish(self, door: &Door) -> ProducePartitionAnswer {
-        let (index, record, reply) = match self {
+        let (index, record, times, reply) = match self {
             Self::Decided(answer) => return *answer,
-            Self::Asked { index, record, reply } => (index, record, reply),
+            Self::Asked { index, record, times, reply } => (index, record, times, reply),
         };
         match reply.await {
-            Ok(OutReply::Shard(Reply::Produced(Ok(produced)))) => appended(index, &produced),
+            Ok(OutReply::Shard(Reply::Produced(Ok(produced)))) => appended(index, times, &produced),
             Ok(OutReply::Shard(Reply::Produced(Err(found)))) => {
                 let answer = match found {
                     ProduceError::NotLeader { .. } | ProduceError::LeadershipLost { .. } => {
@@ -161,9 +160,13 @@ impl Waiting {
     }
 }
 
-fn appended(index: i32, produced: &Produced) -> ProducePartitionAnswer {
+fn appended(index: i32, times: TimestampType, produced: &Produced) -> ProducePartitionAnswer {
     ProducePartitionAnswer {
         base_offset: Some(produced.base_offset),
+        log_append_time: match times {
+            TimestampType::CreateTime => None,
+            TimestampType::LogAppendTime => Some(produced.max_timestamp),
+        },
         ..ProducePartitionAnswer::of_error(index, ErrorCode::None)
     }
 }
