@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use raftline_proto::ids::{GroupId, NodeId, Term};
 use raftline_proto::metadata::PartitionRecord;
 use raftline_raft::types::Role;
+use raftline_shard::consumer_groups::coordinator_partition;
 use raftline_shard::consumer_groups::limits::GroupsConfig;
 use raftline_shard::consumer_groups::types::{Answer, GroupError, GroupRequest};
 use raftline_shard::image::TopicImage;
@@ -128,7 +129,7 @@ impl GroupCoordinators {
     pub(crate) fn partition_of(&self, group: &str) -> Option<PartitionRecord> {
         let topic = self.topic()?;
         let count = u32::try_from(topic.partitions.len()).ok().filter(|count| *count > 0)?;
-        topic.partitions.get(usize::try_from(place(group) % count).ok()?).cloned()
+        topic.partitions.get(usize::try_from(coordinator_partition(group, count)).ok()?).cloned()
     }
 
     /// The internal topic, once there is one.
@@ -193,25 +194,5 @@ async fn ask(requests: &mpsc::Sender<Asked>, request: GroupRequest) -> Answer {
         Ok(()) => answered.await.unwrap_or(Err(GroupError::NotCoordinator)),
         Err(mpsc::error::TrySendError::Full(_)) => Err(GroupError::CoordinatorLoadInProgress),
         Err(mpsc::error::TrySendError::Closed(_)) => Err(GroupError::NotCoordinator),
-    }
-}
-
-/// A group's number, from which its partition follows: the hash of a Java string, as Kafka's brokers place groups.
-fn place(group: &str) -> u32 {
-    let hash = group.encode_utf16().fold(0_u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
-    hash & 0x7fff_ffff
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_placed_as_java_hashes() {
-        assert_eq!(place(""), 0);
-        assert_eq!(place("a"), 97);
-        assert_eq!(place("hello"), 99_162_322);
-        // "polygenelubricants" hashes to the least integer, whose sign is cut off.
-        assert_eq!(place("polygenelubricants"), 0);
     }
 }
