@@ -22,6 +22,7 @@ use raftline_proto::time::Monotonic;
 use raftline_shard::coordinator::configs::{TimestampType, durability, timestamp_type};
 use raftline_shard::image::TopicImage;
 use raftline_shard::types::{Durability, Event, ProduceError, Produced, Reply};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -96,13 +97,9 @@ async fn begin(
         let why = "transactions are not served yet: produce without transactional.id";
         return refused(ErrorCode::TransactionalIdAuthorizationFailed, why.into());
     }
-    let durability = match order.acks {
-        Acks::All => durability(&topic.configs),
-        Acks::Leader => Durability::Leader,
-        Acks::None => Durability::None,
-        Acks::Invalid(acks) => {
-            return refused(ErrorCode::InvalidRequiredAcks, format!("acks is {acks}: -1, 0 and 1 are taken"));
-        }
+    let durability = match awaited(order.acks, &topic.configs) {
+        Ok(durability) => durability,
+        Err(why) => return refused(ErrorCode::InvalidRequiredAcks, why),
     };
     let bytes = partition.records.unwrap_or_default();
     let checked = match batch::validate(&bytes) {
@@ -129,6 +126,16 @@ async fn begin(
             Waiting::Asked { index, record: record.clone(), times, reply }
         }
         Err(_) => refused(ErrorCode::NotLeaderOrFollower, "the broker is stopping".into()),
+    }
+}
+
+/// What a producer of a topic with these configs waits for.
+fn awaited(acks: Acks, configs: &BTreeMap<String, String>) -> Result<Durability, String> {
+    match acks {
+        Acks::All => Ok(durability(configs)),
+        Acks::Leader => Ok(Durability::Leader),
+        Acks::None => Ok(Durability::None),
+        Acks::Invalid(acks) => Err(format!("acks is {acks}: -1, 0 and 1 are taken")),
     }
 }
 
@@ -242,3 +249,25 @@ const fn unknown(version: i16) -> ErrorCode {
 }
 
 const TOPIC_IDS_FROM: i16 = 13;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topic_says_what_acks_all_waits_for_and_only_that() {
+        for (word, durability) in [
+            ("quorum", Durability::Quorum),
+            ("memory", Durability::Memory),
+            ("leader", Durability::Leader),
+            ("none", Durability::None),
+        ] {
+            let configs = BTreeMap::from([("raftline.durability".to_owned(), word.to_owned())]);
+            assert_eq!(awaited(Acks::All, &configs), Ok(durability));
+            assert_eq!(awaited(Acks::Leader, &configs), Ok(Durability::Leader), "{word}");
+            assert_eq!(awaited(Acks::None, &configs), Ok(Durability::None), "{word}");
+            assert!(awaited(Acks::Invalid(2), &configs).is_err());
+        }
+        assert_eq!(awaited(Acks::All, &BTreeMap::new()), Ok(Durability::Quorum));
+    }
+}
