@@ -102,7 +102,7 @@ fn bombard(address: SocketAddr, hostile: Hostile) -> Sent {
     let senders: Vec<_> = (0..hostile.connections)
         .map(|nth| {
             let closed = Arc::clone(&closed);
-            thread::spawn(move || {
+            thread::Builder::new().name(format!("hostile-{nth}")).spawn(move || {
                 let mut sender = Sender { address, stream: None, closed };
                 let mut chance = Chance(hostile.seed.wrapping_mul(1 << 20) + nth);
                 let mut due = wall_clock();
@@ -114,8 +114,8 @@ fn bombard(address: SocketAddr, hostile: Hostile) -> Sent {
             })
         })
         .collect();
-    for sender in senders {
-        // A sender's panic shows in the output, and in the number of frames.
+    for sender in senders.into_iter().flatten() {
+        // A sender's panic shows in the output.
         drop(sender.join());
     }
     Sent { frames: each * hostile.connections, closed: closed.load(Ordering::Relaxed) }
@@ -224,7 +224,7 @@ impl Meter {
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let asking = thread::spawn(move || {
+        let asking = thread::Builder::new().name("meter".to_owned()).spawn(move || {
             let mut took = Vec::new();
             // Version 1, no topics.
             let request = frame(Api::Metadata, 1, &0_i32.to_be_bytes());
@@ -241,7 +241,7 @@ impl Meter {
                 thread::sleep(Duration::from_millis(2));
             }
             Ok(took)
-        });
+        })?;
         Ok(Self { stop, asking })
     }
 
