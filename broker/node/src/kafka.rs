@@ -52,7 +52,8 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     let frames = Arc::new(Semaphore::new(limits::KAFKA_FRAME_KIBIBYTES_MAX));
-    let door = Arc::new(Door { broker, groups, frames, registered: AtomicBool::new(false), stop: stop.clone() });
+    let door =
+        Arc::new(Door { broker, groups, frames, registered: AtomicBool::new(false), stop: stop.clone() });
     let mut incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     loop {

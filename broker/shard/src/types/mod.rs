@@ -10,8 +10,8 @@ mod event;
 mod storage;
 
 pub use client::{
-    Durability, EmptyFetch, FetchError, FindBy, FollowerDescription, GroupDescription, OffsetQuery, ProduceError,
-    Produced, Reply, RequestId,
+    Durability, EmptyFetch, FetchError, FindBy, FollowerDescription, GroupDescription, OffsetQuery,
+    ProduceError, Produced, Reply, RequestId,
 };
 pub use coordinator::{ConfigFault, CoordinatorCommand, CoordinatorError, CoordinatorReply};
 pub use effect::Effect;

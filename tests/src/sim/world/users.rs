@@ -280,7 +280,15 @@ impl World {
                     )
                 });
                 let payload = Payload::Batch(batch);
-                let event = Event::Produce { request, group, in_term: None, batch: info, payload, durability, deadline };
+                let event = Event::Produce {
+                    request,
+                    group,
+                    in_term: None,
+                    batch: info,
+                    payload,
+                    durability,
+                    deadline,
+                };
                 (self.shard_of(group), asked, event)
             }
             Ask::Fetch { group, from, bytes_min, bytes_max, wait } => {
