@@ -69,7 +69,7 @@ pub(super) const MIN_INSYNC_REPLICAS: ConfigKey = key(
     Int,
     ReplicasAwaited,
     Whole { min: 1, max: VOTERS_MAX as i64 },
-    "How many replicas have a record at least when acks=all is answered. It is always a majority, so that any value up to that is kept, and a larger one is refused.",
+    "How many replicas have a record at least when acks=all is answered. It is a majority, or one where raftline.durability is leader or none: any value up to that is kept, a larger one is refused.",
 );
 
 /// What `acks=all` means.
