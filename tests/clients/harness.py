@@ -343,4 +343,6 @@ def needs_program(program, package):
     if shutil.which(program):
         return
     as_root = [] if os.geteuid() == 0 else ["sudo"]
+    # A fresh machine has no lists of packages yet.
+    subprocess.run([*as_root, "apt-get", "update", "-q"], check=True, stdout=sys.stderr)
     subprocess.run([*as_root, "apt-get", "install", "-y", "-q", package], check=True, stdout=sys.stderr)

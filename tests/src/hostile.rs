@@ -103,13 +103,14 @@ fn bombard(address: SocketAddr, hostile: Hostile) -> Sent {
         .map(|nth| {
             let closed = Arc::clone(&closed);
             thread::Builder::new().name(format!("hostile-{nth}")).spawn(move || {
-                let mut sender = Sender { address, stream: None, closed };
+                let mut sender = Sender { address, stream: None, frames_left: 0, closed };
                 let mut chance = Chance(hostile.seed.wrapping_mul(1 << 20) + nth);
                 let mut due = wall_clock();
                 for _ in 0..each {
                     due += pause;
                     thread::sleep(due.saturating_duration_since(wall_clock()));
-                    sender.send(&hostile_bytes(&mut chance));
+                    let bytes = hostile_bytes(&mut chance);
+                    sender.send(&bytes, &mut chance);
                 }
             })
         })
@@ -151,22 +152,29 @@ fn hostile_bytes(chance: &mut Chance) -> Vec<u8> {
     [&size.to_be_bytes()[..], &frame].concat()
 }
 
-/// A connection that is made anew whenever the broker closes it, and whose answers are thrown away.
+/// A connection that is made anew whenever the broker closes it, and whose answers are thrown away. Also after a few
+/// frames: behind a request that waits, such as for the other members of its group, nothing is looked at.
 struct Sender {
     address: SocketAddr,
     stream: Option<TcpStream>,
+    frames_left: usize,
     closed: Arc<AtomicU64>,
 }
 
 impl Sender {
-    fn send(&mut self, bytes: &[u8]) {
+    fn send(&mut self, bytes: &[u8], chance: &mut Chance) {
         if self.stream.as_mut().is_some_and(|stream| !is_open(stream)) {
             self.stream = None;
             self.closed.fetch_add(1, Ordering::Relaxed);
         }
+        if self.frames_left == 0 {
+            self.stream = None;
+        }
         if self.stream.is_none() {
+            self.frames_left = 1 + chance.below(FRAMES_MAX);
             self.stream = TcpStream::connect(self.address).and_then(prepared).ok();
         }
+        self.frames_left -= 1;
         if let Some(stream) = &mut self.stream
             && stream.write_all(bytes).is_err()
         {
@@ -259,6 +267,9 @@ impl Meter {
 fn wall_clock() -> Instant {
     Instant::now()
 }
+
+/// Frames of one connection at most.
+const FRAMES_MAX: usize = 8;
 
 /// How long the quiet connection is measured alone.
 const QUIET: Duration = Duration::from_secs(10);
