@@ -277,3 +277,76 @@ impl Membership {
 
 const JOINS: i32 = 0;
 const LEAVES: i32 = -1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::config::ClientConfig;
+    use raftline_proto::ids::PartitionIndex;
+
+    fn partitions(numbers: &[u32]) -> BTreeSet<TopicPartition> {
+        numbers.iter().map(|number| TopicPartition::new("t", PartitionIndex(*number))).collect()
+    }
+
+    /// A member of a group that is played by the test. Needs a runtime for the connections, which it never makes.
+    fn member() -> (Membership, watch::Receiver<Told>) {
+        let cluster = Cluster::new(vec!["127.0.0.1:1".to_owned()], ClientConfig::default());
+        let admin = Admin::new(Arc::new(cluster.expect("an address")));
+        let (sender, told) = watch::channel(Told::Nothing);
+        let (_, orders) = mpsc::channel(1);
+        let config = GroupConsumerConfig::default();
+        (Membership::new(admin, "g", BTreeSet::from(["t".to_owned()]), &config, sender, orders), told)
+    }
+
+    fn assign(member: &mut Membership, member_epoch: i32, numbers: &[u32]) {
+        let assignment = by_topic(&partitions(numbers));
+        member.take(&api::ConsumerGroupHeartbeatReply {
+            member_epoch,
+            assignment,
+            ..api::ConsumerGroupHeartbeatReply::default()
+        });
+    }
+
+    #[tokio::test]
+    async fn what_was_told_counts_as_owned_until_the_handle_says_otherwise() {
+        let (mut member, told) = member();
+        assert_eq!(member.request(JOINS).owned, []);
+        assign(&mut member, 1, &[0, 1]);
+        assert!(
+            matches!(&*told.borrow(), Told::Assigned { round: 1, partitions: of } if **of == partitions(&[0, 1]))
+        );
+        assert_eq!(member.owned, partitions(&[0, 1]), "the handle may have begun to read");
+        assert!(!member.own(1, partitions(&[0, 1])), "nothing new to the group");
+        assign(&mut member, 1, &[0, 1]);
+        assert_eq!(member.round, 1, "nor to the handle");
+
+        // It has to give 1 up, and is told of 2 before it has.
+        assign(&mut member, 1, &[0]);
+        assign(&mut member, 2, &[0, 2]);
+        assert_eq!(member.owned, partitions(&[0, 1, 2]));
+        assert!(member.own(2, partitions(&[0])), "1 is free");
+        assert_eq!(member.owned, partitions(&[0, 2]), "2 may be read by now");
+        assert!(!member.own(3, partitions(&[0, 2])));
+    }
+
+    #[tokio::test]
+    async fn who_was_put_out_drops_everything_before_it_joins_again() {
+        let (mut member, told) = member();
+        assign(&mut member, 1, &[0]);
+        member.own(1, partitions(&[0]));
+        let fenced = Refusal { code: ErrorCode::FencedMemberEpoch, message: "put out".to_owned() };
+        member.take_refusal(fenced);
+        assert!(matches!(*told.borrow(), Told::Lost { round: 2 }));
+        assert!(!member.own(1, partitions(&[0])), "that was before");
+        assert_eq!(member.standing, Standing::Lost { round: 2 });
+        assert!(member.own(2, BTreeSet::new()));
+        assert_eq!((member.standing, member.request(JOINS).owned), (Standing::Out, vec![]));
+        // The same assignment as before is news again.
+        assign(&mut member, 3, &[0]);
+        assert!(matches!(*told.borrow(), Told::Assigned { round: 3, .. }));
+        let full = Refusal { code: ErrorCode::LimitExceeded, message: "full".to_owned() };
+        member.take_refusal(full);
+        assert!(matches!(&*told.borrow(), Told::Refused(refusal) if refusal.message == "full"));
+    }
+}

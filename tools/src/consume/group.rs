@@ -2,15 +2,17 @@
 
 use super::{ConsumeArgs, End, Printer, partitions};
 use crate::cli::Common;
+use crate::clock;
 use crate::output::Output;
 use anyhow::anyhow;
-use raftline_client::proto::ids::{Offset, PartitionIndex};
+use raftline_client::proto::ids::Offset;
 use raftline_client::{
     Admin, Client, ConsumeError, ConsumedRecord, GroupConsumeError, GroupConsumer, GroupConsumerConfig,
-    StartAt,
+    StartAt, TopicPartition,
 };
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Prints records until told to stop; then commits and leaves, so that the next member goes on exactly here.
@@ -26,8 +28,7 @@ pub(super) async fn run(
     let all = partitions(client, &args).await?;
     // Wherever the group stands: all that is there counts.
     let end = End::find(&client.admin(), &args, &all, StartAt::Start).await?;
-    let mut until =
-        end.map(|End { missing }| Until { admin: client.admin(), group: group.to_owned(), missing });
+    let mut until = end.map(|end| Until::new(client.admin(), group, &args.topic, end));
     if args.number == Some(0) {
         return Ok(());
     }
@@ -38,7 +39,7 @@ pub(super) async fn run(
     let mut printed = 0;
     let ended = loop {
         let next = tokio::select! {
-            next = next(&mut consumer, &args.topic, until.as_mut()) => next,
+            next = next(&mut consumer, until.as_mut()) => next,
             () = stops.asked() => break Ok(()),
         };
         let record = match next {
@@ -65,16 +66,20 @@ pub(super) async fn run(
 /// The next record; `None` once the group has read all that was there.
 async fn next(
     consumer: &mut GroupConsumer,
-    topic: &str,
     until: Option<&mut Until>,
 ) -> Result<Option<ConsumedRecord>, GroupConsumeError> {
     let Some(until) = until else { return consumer.next().await.map(Some) };
     loop {
-        if until.reached(consumer, topic).await {
+        if until.reached(consumer).await {
             return Ok(None);
         }
-        if let Ok(record) = tokio::time::timeout(LOOK_AGAIN, consumer.next()).await {
-            return record.map(Some);
+        match tokio::time::timeout(LOOK_AGAIN, consumer.next()).await {
+            Ok(record) => {
+                let record = record?;
+                until.note(&record);
+                return Ok(Some(record));
+            }
+            Err(_) => until.news = true,
         }
     }
 }
@@ -84,36 +89,55 @@ struct Until {
     admin: Admin,
     group: String,
     /// The offset after the last record to read.
-    missing: BTreeMap<PartitionIndex, Offset>,
+    missing: BTreeMap<TopicPartition, Offset>,
+    /// Whether it may have been reached since the last look.
+    news: bool,
+    /// When the others' offsets were asked for.
+    asked: Option<Instant>,
 }
 
 impl Until {
+    fn new(admin: Admin, group: &str, topic: &str, end: End) -> Self {
+        let topic: Arc<str> = topic.into();
+        let of = |(partition, end)| (TopicPartition::new(topic.clone(), partition), end);
+        let missing = end.missing.into_iter().map(of).collect();
+        Self { admin, group: group.to_owned(), missing, news: true, asked: None }
+    }
+
+    /// Only the last record of a partition makes a difference.
+    fn note(&mut self, record: &ConsumedRecord) {
+        let partition = TopicPartition::new(record.topic.clone(), record.partition);
+        self.news = self.missing.get(&partition).is_none_or(|end| record.offset.next() >= *end);
+    }
+
     /// Whether this member has read its partitions to the end and the others have committed that they have. Partitions
     /// move: one that another member did not finish may come to this one.
-    async fn reached(&mut self, consumer: &GroupConsumer, topic: &str) -> bool {
-        let Some(assignment) = consumer.assignment() else { return false };
-        let own = |partition: PartitionIndex| {
-            assignment.iter().any(|of| &*of.topic == topic && of.partition == partition)
-        };
-        let read_on = |partition: PartitionIndex, end: Offset| {
-            own(partition) && consumer.position(topic, partition).is_none_or(|position| position < end)
-        };
-        if self.missing.iter().any(|(partition, end)| read_on(*partition, *end)) {
+    async fn reached(&mut self, consumer: &GroupConsumer) -> bool {
+        if !std::mem::take(&mut self.news) {
             return false;
         }
-        if self.missing.keys().all(|partition| own(*partition)) {
+        let Some(own) = consumer.assignment() else { return false };
+        let position = |of: &TopicPartition| consumer.position(&of.topic, of.partition);
+        let (own, others): (Vec<_>, Vec<_>) = self.missing.iter().partition(|(of, _)| own.contains(*of));
+        if own.iter().any(|(of, end)| position(of).is_none_or(|position| position < **end)) {
+            return false;
+        }
+        if others.is_empty() {
             return true;
         }
-        let committed = self.admin.committed_offsets(&self.group, &[]).await.unwrap_or_default();
-        let committed: BTreeMap<u32, u64> = committed
-            .into_iter()
-            .filter(|found| found.topic == topic)
-            .filter_map(|found| Some((found.partition, found.offset?)))
-            .collect();
-        let by_others = |partition: &PartitionIndex, end: &Offset| {
-            committed.get(&partition.0).is_some_and(|offset| *offset >= end.get())
-        };
-        self.missing.iter().all(|(partition, end)| own(*partition) || by_others(partition, end))
+        if self.asked.is_some_and(|asked| asked.elapsed() < LOOK_AGAIN) {
+            return false;
+        }
+        self.asked = Some(clock::monotonic());
+        let others: Vec<(TopicPartition, Offset)> =
+            others.into_iter().map(|(of, end)| (of.clone(), *end)).collect();
+        let partitions: Vec<TopicPartition> = others.iter().map(|(of, _)| of.clone()).collect();
+        // One that cannot be asked now is asked again.
+        let Ok(found) = self.admin.committed_offsets(&self.group, &partitions).await else { return false };
+        found
+            .iter()
+            .zip(others)
+            .all(|(found, (_, end))| found.offset.is_some_and(|offset| offset >= end.get()))
     }
 }
 
