@@ -181,6 +181,9 @@ fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
     let peers = reader.peers(node)?;
     let grpc = reader.grpc(node, &peers)?;
     let advertise_grpc = reader.advertise("grpc", "advertise-grpc", Some(&grpc))?;
+    if advertise_grpc.is_none() {
+        reader.check_own_peer(node, peers.as_ref(), &grpc)?;
+    }
     let kafka = reader.optional("kafka", "HOST:PORT, such as 127.0.0.1:9092", host_port)?;
     let advertise_kafka = reader.advertise("kafka", "advertise-kafka", kafka.as_deref())?;
     let peers = match peers {
@@ -334,6 +337,27 @@ impl Reader<'_> {
         match own {
             Some(own) if by_default => Ok(own.clone()),
             _ => Ok(said),
+        }
+    }
+
+    /// The very host of the listener with another port is a slip, after which no peer finds this node.
+    fn check_own_peer(
+        &self,
+        node: NodeId,
+        peers: Option<&BTreeMap<NodeId, String>>,
+        grpc: &str,
+    ) -> Result<(), ConfigError> {
+        let Some(own) = peers.and_then(|peers| peers.get(&node)) else { return Ok(()) };
+        match (own.rsplit_once(':'), grpc.rsplit_once(':')) {
+            (Some((host, port)), Some((bound, listening)))
+                if host == bound && port != listening && listening != "0" =>
+            {
+                let expected = format!(
+                    "{own}, as peer names this node (peers and clients share that port), or advertise-grpc beside it"
+                );
+                Err(self.invalid("grpc", &expected))
+            }
+            _ => Ok(()),
         }
     }
 

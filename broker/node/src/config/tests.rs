@@ -97,6 +97,7 @@ fn errors_name_key_value_origin_and_what_is_right() {
         ),
         (&["--grpc", "nonsense"], "`grpc` = `nonsense` (from command line)"),
         (&["--grpc", "0.0.0.0:9192"], "advertise-grpc beside it"),
+        (&["--grpc", "127.0.0.1:9", "--peer", "1=127.0.0.1:8"], "127.0.0.1:8, as peer names this node"),
         (&["--disk-reserve", "5 elephants"], "64MiB"),
         (&["--default-segment-bytes", "1"], "from 4096 to"),
         (&["--log-format", "xml"], "text or json"),
