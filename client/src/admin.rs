@@ -128,7 +128,7 @@ impl Admin {
     pub async fn delete_topic(&self, name: &str) -> Result<(), AdminError> {
         let question = format!("delete topic `{name}`");
         self.ask(&question, Whom::Coordinator, |mut stub| {
-            let request = api::DeleteTopicRequest { name: name.to_owned() };
+            let request = api::DeleteTopicRequest { name: name.to_owned(), id: String::new() };
             async move { stub.delete_topic(request).await }
         })
         .await?;

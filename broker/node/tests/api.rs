@@ -158,7 +158,7 @@ async fn topics_are_made_changed_described_and_deleted() {
     ids.dedup();
     assert_eq!(ids.len(), 3, "ids are unique");
 
-    let delete = || DeleteTopicRequest { name: "orders".to_owned() };
+    let delete = || DeleteTopicRequest { name: "orders".to_owned(), id: String::new() };
     assert_eq!(client.delete_topic(delete()).await.unwrap().into_inner().error, None);
     let again = client.delete_topic(delete()).await.unwrap().into_inner().error.unwrap();
     assert_eq!(again.code(), ErrorCode::UnknownTopicOrPartition);

@@ -230,8 +230,21 @@ macro_rules! administrative {
 }
 
 administrative!(DeleteTopicRequest, delete_topic, |request| {
-    Ok(CoordinatorCommand::DeleteTopic { name: request.name })
+    let id = match request.id.as_str() {
+        "" => None,
+        id => Some(topic_id(id)?),
+    };
+    Ok(CoordinatorCommand::DeleteTopic { name: request.name, id })
 });
+
+/// A topic's id as metadata tells it.
+fn topic_id(id: &str) -> Result<TopicId, Error> {
+    let parsed = u128::from_str_radix(id, 16);
+    parsed.map(TopicId).map_err(|_| {
+        let text = format!("`{id}` is no topic id: they are 32 hexadecimal digits");
+        errors::error(ErrorCode::InvalidRequest, text)
+    })
+}
 
 administrative!(AddPartitionsRequest, add_partitions, |request| {
     Ok(CoordinatorCommand::AddPartitions { name: request.name, total: request.total })

@@ -178,14 +178,16 @@ pub(super) async fn delete(door: &Door, version: i16, request: DeleteTopicsReque
     let mut results = Vec::with_capacity(topics.len());
     for topic in topics {
         let image = door.broker.view.image();
-        let (found, unknown) = match &topic.name {
-            Some(name) => (metadata::topic(door, name), ErrorCode::UnknownTopicOrPartition),
+        let (found, id, unknown) = match &topic.name {
+            Some(name) => (metadata::topic(door, name), None, ErrorCode::UnknownTopicOrPartition),
             None => {
                 let id = TopicId(topic.topic_id.as_u128());
-                (image.topics.get(&id).cloned(), ErrorCode::UnknownTopicId)
+                (image.topics.get(&id).cloned(), Some(id), ErrorCode::UnknownTopicId)
             }
         };
         let result = DeletableTopicResult::default()
+            .with_name(None)
+            .with_error_message(None)
             .with_topic_id(found.as_ref().map_or(topic.topic_id, |found| metadata::uuid(found.id)));
         let name = match (found, topic.name) {
             (Some(found), _) => TopicName(text(found.name.as_str())),
@@ -196,14 +198,22 @@ pub(super) async fn delete(door: &Door, version: i16, request: DeleteTopicsReque
                 continue;
             }
         };
-        let request = DeleteTopicRequest { name: name.to_string() };
+        // By id: not another one that has the name by now.
+        let request = DeleteTopicRequest {
+            name: name.to_string(),
+            id: id.map_or_else(String::new, |id| id.to_string()),
+        };
         let reply = decide(&door.broker, tonic::Request::new(request)).await;
         let result = result.with_name(Some(name));
         results.push(match reply.error {
             None => result.with_error_code(OK),
-            Some(error) => result
-                .with_error_code(errors::native(&error).code())
-                .with_error_message(Some(text(error.message))),
+            Some(error) => {
+                let code = match errors::native(&error) {
+                    ErrorCode::UnknownTopicOrPartition => unknown,
+                    other => other,
+                };
+                result.with_error_code(code.code()).with_error_message(Some(text(error.message)))
+            }
         });
     }
     DeleteTopicsResponse::default().with_responses(results)

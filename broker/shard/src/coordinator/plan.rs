@@ -44,8 +44,11 @@ pub fn plan(situation: Situation<'_>, command: &CoordinatorCommand) -> Plan {
             let counts = (*partitions, *replication);
             create_topic(situation, *id, name, counts, configs)
         }
-        CoordinatorCommand::DeleteTopic { name } => {
+        CoordinatorCommand::DeleteTopic { name, id } => {
             let topic = find_topic(image, name)?;
+            if id.is_some_and(|id| id != topic.id) {
+                return Err(CoordinatorError::UnknownTopic { name: name.clone() });
+            }
             Ok((vec![MetadataRecord::TopicDeleted { id: topic.id }], CoordinatorReply::Done))
         }
         CoordinatorCommand::AlterTopic { name, configs } => alter_topic(image, name, configs),

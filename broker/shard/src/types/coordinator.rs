@@ -27,6 +27,8 @@ pub enum CoordinatorCommand {
     DeleteTopic {
         /// Which.
         name: String,
+        /// Only the topic of this id, not another one that has its name by now; `None`: whichever there is.
+        id: Option<TopicId>,
     },
     /// Set (`Some`) or reset to default (`None`) config entries.
     AlterTopic {

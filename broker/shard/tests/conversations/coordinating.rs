@@ -119,7 +119,7 @@ fn topic_names_partitions_and_configs_are_checked() {
     }
     assert_eq!(world.command(command), Err(CoordinatorError::InvalidReplication { asked: 4, brokers: 3 }));
     for command in [
-        CoordinatorCommand::DeleteTopic { name: "none".to_owned() },
+        CoordinatorCommand::DeleteTopic { name: "none".to_owned(), id: None },
         CoordinatorCommand::AddPartitions { name: "none".to_owned(), total: 3 },
         CoordinatorCommand::AlterTopic { name: "none".to_owned(), configs: BTreeMap::new() },
     ] {
@@ -321,7 +321,10 @@ fn a_deleted_topic_answers_who_waits_and_leaves_nothing() {
     let fetch = world.fetch_from(leader, group, 1, 1, Duration::from_secs(60));
     world.muted.insert(group);
     let produce = world.send(leader, group, "b");
-    let delete = CoordinatorCommand::DeleteTopic { name: "orders".to_owned() };
+    let other = CoordinatorCommand::DeleteTopic { name: "orders".to_owned(), id: Some(TopicId(u128::MAX)) };
+    let unknown = CoordinatorError::UnknownTopic { name: "orders".to_owned() };
+    assert_eq!(world.command(other), Err(unknown), "that is another topic of this name");
+    let delete = CoordinatorCommand::DeleteTopic { name: "orders".to_owned(), id: None };
     assert_eq!(world.command(delete), Ok(CoordinatorReply::Done));
     assert_eq!(world.fetched(fetch), Err(FetchError::UnknownGroup));
     assert_eq!(world.produced(produce), Err(ProduceError::UnknownGroup));
@@ -361,7 +364,7 @@ fn what_a_crash_left_of_a_deleted_topic_goes_and_nothing_else() {
         world.converged(group);
     }
     let files = world.node(N3).disk.live[&group].clone();
-    let delete = CoordinatorCommand::DeleteTopic { name: "orders".to_owned() };
+    let delete = CoordinatorCommand::DeleteTopic { name: "orders".to_owned(), id: None };
     assert_eq!(world.command(delete), Ok(CoordinatorReply::Done));
     world.until("the files are gone", |world| {
         (!world.nodes[&N3].disk.live.contains_key(&group)).then_some(())
