@@ -64,3 +64,53 @@ pub(super) fn native(found: &pb::Error) -> ErrorCode {
         pb::ErrorCode::Unspecified => ErrorCode::UnknownServerError,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftline_kafka::error::Retry;
+    use raftline_proto::ids::{Offset, Term};
+
+    #[test]
+    fn no_refused_produce_is_an_unknown_error() {
+        let refusals = [
+            (ProduceError::UnknownGroup, 6),
+            (ProduceError::NotLeader { leader: None, term: Term(1) }, 6),
+            (ProduceError::LeadershipLost { leader: None }, 6),
+            (ProduceError::Stopping, 6),
+            (ProduceError::TimedOut, 7),
+            (ProduceError::Busy, 19),
+            (ProduceError::DiskFull { free_bytes: 0, reserve_bytes: 1 }, 56),
+        ];
+        for (refusal, code) in refusals {
+            let error = produce(&refusal);
+            assert_eq!((error.code(), error.retry()), (code, Retry::Allowed), "{refusal:?}");
+        }
+        let finals = [
+            (ProduceError::TooLarge { batch_bytes: 2, bytes_max: 1 }, 10),
+            (ProduceError::OutOfOrderSequence { expected: 1, found: 2 }, 45),
+            (ProduceError::ProducerFenced { current: 1, found: 0 }, 47),
+        ];
+        for (refusal, code) in finals {
+            assert_eq!(produce(&refusal).code(), code);
+        }
+    }
+
+    #[test]
+    fn a_refused_fetch_has_a_code_that_consumers_know() {
+        let out_of_range = FetchError::OffsetOutOfRange {
+            asked: Offset(9),
+            start_offset: Offset(0),
+            high_watermark: Offset(3),
+        };
+        for refusal in [
+            FetchError::UnknownGroup,
+            FetchError::NotLeader { leader: None, term: Term(1) },
+            out_of_range,
+            FetchError::Busy,
+            FetchError::Storage("damaged".into()),
+        ] {
+            assert!(fetch(&refusal).fetch_allowed(), "{refusal:?}");
+        }
+    }
+}

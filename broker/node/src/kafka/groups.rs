@@ -37,7 +37,11 @@ pub(super) async fn find(
     for key in keys {
         let found = match request.key_type {
             GROUPS => coordinator(door, &key).await,
-            // Transactions are not served yet.
+            // Not served yet. The code is final for a producer, as that of InitProducerId.
+            TRANSACTIONS => {
+                let why = "transactions are not served yet: produce without transactional.id";
+                Err((ErrorCode::TransactionalIdAuthorizationFailed, why.to_owned()))
+            }
             _ => Err((ErrorCode::InvalidRequest, "only groups have coordinators here".to_owned())),
         };
         coordinators.push((key, found));
@@ -333,5 +337,7 @@ pub(super) fn client_id(header: &Header) -> String {
 
 /// The kind of coordinator that groups have.
 const GROUPS: i8 = 0;
+/// The kind that transactions would have.
+const TRANSACTIONS: i8 = 1;
 const BATCHED_FROM: i16 = 4;
 const LEAVING_MANY_FROM: i16 = 3;

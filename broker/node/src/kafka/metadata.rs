@@ -50,7 +50,7 @@ pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest
             let may_create = request.allow_auto_topic_creation && broker.auto_create_topics;
             let mut found = Vec::with_capacity(topics.len());
             for topic in topics {
-                found.push(one(door, topic, may_create).await);
+                found.push(one(door, version, topic, may_create).await);
             }
             found
         }
@@ -107,8 +107,17 @@ pub(super) fn describe_cluster(door: &Door, request: &DescribeClusterRequest) ->
         .with_brokers(brokers.collect())
 }
 
-async fn one(door: &Door, wanted: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
-    let Some(name) = wanted.name.filter(|name| !name.is_empty()) else {
+async fn one(
+    door: &Door,
+    version: i16,
+    wanted: MetadataRequestTopic,
+    may_create: bool,
+) -> MetadataResponseTopic {
+    let Some(name) = wanted.name else {
+        if version < LOOKUP_BY_ID_FROM {
+            // Nor is there a null name to answer with.
+            return refused(Some(TopicName(text(""))), ErrorCode::InvalidRequest);
+        }
         let id = TopicId(wanted.topic_id.as_u128());
         return match door.broker.view.image().topics.get(&id) {
             Some(topic) => describe(door, topic),
@@ -223,6 +232,9 @@ pub(super) fn node_id(node: NodeId) -> i32 {
 pub(super) fn uuid(id: TopicId) -> Uuid {
     Uuid::from_u128(id.0)
 }
+
+/// The first version in which a topic may be asked for by its id alone.
+const LOOKUP_BY_ID_FROM: i16 = 12;
 
 // What a client may do, a bit for each of Kafka's operations: all that there is to do, for nothing is forbidden.
 const READ: i32 = 1 << 3;

@@ -32,7 +32,7 @@ pub(super) async fn list(door: &Door, version: i16, request: ListOffsetsRequest)
                 usize::try_from(wanted.partition_index).ok().and_then(|at| image.partitions.get(at))
             });
             let answer = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
-            partitions.push(match one(door, record, &wanted).await {
+            partitions.push(match one(door, version, record, &wanted).await {
                 Ok(found) => answer
                     .with_error_code(OK)
                     .with_offset(found.offset.map_or(-1, wire))
@@ -114,9 +114,13 @@ struct Found {
 
 async fn one(
     door: &Door,
+    version: i16,
     record: Option<&PartitionRecord>,
     wanted: &ListOffsetsPartition,
 ) -> Result<Found, ErrorCode> {
+    if version < known_from(wanted.timestamp) {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
     let record = record.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if !record.replicas.contains(&door.broker.identity.node()) {
         return Err(ErrorCode::NotLeaderOrFollower);
@@ -148,6 +152,16 @@ async fn one(
             tracing::error!(?other, "a query for an offset got an answer that was not expected");
             Err(ErrorCode::KafkaStorageError)
         }
+    }
+}
+
+/// The first version that has that special time.
+const fn known_from(timestamp: i64) -> i16 {
+    match timestamp {
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        _ => 1,
     }
 }
 

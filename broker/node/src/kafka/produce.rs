@@ -13,9 +13,10 @@ use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use raftline_kafka::leader::Leader;
 use raftline_kafka::produce::{
     Acks, ProduceAnswer, ProducePartition, ProducePartitionAnswer, ProduceRequest, ProduceTopicAnswer,
+    RecordError,
 };
 use raftline_kafka::request::Header;
-use raftline_proto::batch::{self, BatchHeader};
+use raftline_proto::batch::{self, BatchError, BatchHeader};
 use raftline_proto::ids::TopicId;
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Monotonic;
@@ -104,7 +105,13 @@ async fn begin(
     let bytes = partition.records.unwrap_or_default();
     let checked = match batch::validate(&bytes) {
         Ok(checked) => checked,
-        Err(found) => return refused(error_code(&found), found.to_string()),
+        Err(found) => {
+            return Waiting::Decided(Box::new(ProducePartitionAnswer {
+                message: Some(text(found.to_string())),
+                record_errors: record_errors(&found),
+                ..ProducePartitionAnswer::of_error(index, error_code(&found))
+            }));
+        }
     };
     let codec = BatchHeader::decode(&bytes).and_then(|header| header.attributes.codec());
     match codec.map_or_else(|found| error_code(&found), |codec| check_codec(order.version, codec)) {
@@ -127,6 +134,13 @@ async fn begin(
         }
         Err(_) => refused(ErrorCode::NotLeaderOrFollower, "the broker is stopping".into()),
     }
+}
+
+/// Which record is to blame, where it is one.
+fn record_errors(found: &BatchError) -> Vec<RecordError> {
+    let BatchError::Record { at, reason } = found else { return Vec::new() };
+    let at = i32::try_from(*at).unwrap_or(i32::MAX);
+    vec![RecordError { at, message: Some(text(reason.to_string())) }]
 }
 
 /// What a producer of a topic with these configs waits for.

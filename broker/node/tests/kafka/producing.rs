@@ -3,6 +3,7 @@
 use crate::client::{Connection, Lone, batches, produce};
 use crate::common::{batch, create};
 use bytes::Bytes;
+use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, TransactionalId};
 use raftline_proto::batch::{Builder, CRC_FROM, Codec};
 use raftline_proto::entry::ProducerBatch;
@@ -203,5 +204,44 @@ async fn partitions_of_one_request_are_answered_each_for_itself() {
         .map(|produced| (produced.index, produced.error_code))
         .collect();
     assert_eq!(answers, [(0, 0), (1, 0), (5, 3), (0, 2)]);
+    lone.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_record_that_is_to_blame_is_named() {
+    let lone = Lone::with_topic("t", 1).await;
+    let mut connection = lone.connect().await;
+    let good = batch(1_000, &["one", "two", "three"]);
+    // The second record's offset delta: behind the header, a record of 10 bytes and its size, then attributes and time.
+    let at = 61 + 10 + 3;
+    assert_eq!(good[at], 2, "the delta 1, as a varint");
+    let bad = changed(&good, &[(at, &[8])]);
+    for version in [7, 8, 9, 12] {
+        let refused = connection.produce(version, "t", 0, bad.clone()).await;
+        assert_eq!((refused.error_code, refused.base_offset), (87, -1), "version {version}");
+        let named: Vec<i32> = refused.record_errors.iter().map(|record| record.batch_index).collect();
+        assert_eq!(named, if version >= 8 { vec![1] } else { vec![] }, "version {version}");
+        assert_eq!(refused.error_message.is_some(), version >= 8);
+        let explained = |record: &BatchIndexAndErrorMessage| record.batch_index_error_message.is_some();
+        assert!(refused.record_errors.iter().all(explained));
+    }
+    assert_eq!(end(&mut connection).await, 0);
+    lone.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_last_sequence_comes_zero() {
+    let lone = Lone::with_topic("t", 1).await;
+    let mut connection = lone.connect().await;
+    let last = u32::try_from(i32::MAX).unwrap();
+    // A producer that is not known (any more) may begin anywhere (KIP-360); this one is about to come round.
+    for (sequence, values, offset) in
+        [(last - 1, &["a"][..], 0), (last, &["b", "c", "d"], 1), (2, &["e"], 4), (last, &["b", "c", "d"], 1)]
+    {
+        let produced = connection.produce(9, "t", 0, idempotent(7, 0, sequence, values)).await;
+        assert_eq!((produced.error_code, produced.base_offset), (0, offset), "sequence {sequence}");
+    }
+    assert_eq!(answer(&mut connection, idempotent(7, 0, 4, &["gap"])).await, 45);
+    assert_eq!(end(&mut connection).await, 5);
     lone.stop().await;
 }
