@@ -49,8 +49,7 @@ struct Row {
     /// The lowest and the highest version that are decoded and encoded.
     first: i16,
     last: i16,
-    /// The highest version that a broker should advertise for now; a coherent set, without topic ids in Produce and
-    /// Fetch until Metadata gives every topic one.
+    /// The highest version that a broker should advertise: a coherent set, from which clients infer a broker's age.
     advised: i16,
     /// The first version with varint sizes and tagged fields; `None` if there is none.
     flexible_from: Option<i16>,
@@ -58,8 +57,8 @@ struct Row {
 
 #[rustfmt::skip]
 const TABLE: [Row; 29] = [
-    row(Api::Produce,                  0,  (0, 3, 13), 12, Some(9)),
-    row(Api::Fetch,                    1,  (4, 4, 18), 12, Some(12)),
+    row(Api::Produce,                  0,  (0, 3, 13), 13, Some(9)),
+    row(Api::Fetch,                    1,  (4, 4, 18), 18, Some(12)),
     row(Api::ListOffsets,              2,  (1, 1, 10), 10, Some(6)),
     row(Api::Metadata,                 3,  (0, 0, 13), 13, Some(9)),
     row(Api::OffsetCommit,             8,  (2, 2, 9),   9, Some(8)),
@@ -130,7 +129,7 @@ impl Api {
         self.row().last
     }
 
-    /// Serving this API in every version that a broker without topic ids in Produce and Fetch should advertise.
+    /// Serving this API in every version that a broker should advertise.
     #[must_use]
     pub const fn advised(self) -> Serving {
         Serving { api: self, last: self.row().advised }
@@ -347,7 +346,7 @@ mod tests {
         assert_eq!(SERVED.find(1, 12), Err(refused));
         assert_eq!(SERVED.find(3, 1), Err(NotServed::Api { key: 3, version: 1 }));
         let shown: Vec<_> = SERVED.advertised().map(|line| (line.key, line.min, line.max)).collect();
-        assert_eq!(shown, [(0, 0, 12), (1, 4, 11), (18, 0, 4)]);
+        assert_eq!(shown, [(0, 0, 13), (1, 4, 11), (18, 0, 4)]);
         assert!(SERVED.find(0, 2).is_err(), "advertised and refused");
     }
 }

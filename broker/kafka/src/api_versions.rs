@@ -104,7 +104,7 @@ mod tests {
         for version in 0..=4 {
             let response = read(answer(version, 7, ErrorCode::None, SERVED), version);
             assert_eq!(response.error_code, 0);
-            assert_eq!(lines(&response), [(0, 0, 12), (1, 4, 11), (18, 0, 4)]);
+            assert_eq!(lines(&response), [(0, 0, 13), (1, 4, 11), (18, 0, 4)]);
             assert!(response.supported_features.is_empty() && response.unknown_tagged_fields.is_empty());
         }
     }

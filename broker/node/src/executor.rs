@@ -318,7 +318,10 @@ impl<D: Disk> Executor<D> {
                 let _ = outside.send(to, message);
             }
             Effect::Liveness { peer, change } => outside.liveness(peer, change),
-            Effect::Reply { request, reply } => outside.reply(request, OutReply::Shard(reply)),
+            Effect::Reply { request, reply } => {
+                let reply: OutReply = self.completed(reply);
+                outside.reply(request, reply);
+            }
             Effect::Read {
                 request,
                 group,

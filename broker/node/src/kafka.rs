@@ -1,8 +1,8 @@
 //! The Kafka listener: the same partitions as the native API, for clients that speak Kafka's protocol.
 //!
 //! In reading order: this file (the listener), `connection` (frames in, answers out, in order), `dispatch` (what is
-//! served, and by whom), `errors`, `metadata`, `produce`, `fetch`, `offsets`, `topics`, `configs`,
-//! `groups`, `consumers`, `commits`.
+//! served, and by whom), `errors`, `metadata`, `produce`, `sessions`, `fetch`, `offsets`, `topics`, `configs`,
+//! `log_dirs`, `groups`, `consumers`, `commits`.
 //!
 //! Bytes are validated once, at the door, and never re-encoded: a batch goes from the frame to the log, and from the
 //! log's map to the socket.
@@ -15,9 +15,11 @@ mod dispatch;
 mod errors;
 mod fetch;
 mod groups;
+mod log_dirs;
 mod metadata;
 mod offsets;
 mod produce;
+mod sessions;
 mod topics;
 
 use crate::api::Broker;
@@ -25,8 +27,9 @@ use crate::groups::GroupCoordinators;
 use crate::incoming::{Connection, Incoming};
 use crate::limits;
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
+use sessions::Sessions;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -41,6 +44,10 @@ pub(crate) struct Door {
     frames: Arc<Semaphore>,
     /// Whether the cluster knows this broker since it was started, and it the cluster.
     registered: AtomicBool,
+    /// What consumers fetch again and again.
+    sessions: Sessions,
+    /// How many connections there were.
+    connections: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -52,8 +59,15 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     let frames = Arc::new(Semaphore::new(limits::KAFKA_FRAME_KIBIBYTES_MAX));
-    let door =
-        Arc::new(Door { broker, groups, frames, registered: AtomicBool::new(false), stop: stop.clone() });
+    let door = Arc::new(Door {
+        broker,
+        groups,
+        frames,
+        registered: AtomicBool::new(false),
+        sessions: Sessions::default(),
+        connections: AtomicU64::new(0),
+        stop: stop.clone(),
+    });
     let mut incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     loop {

@@ -163,6 +163,22 @@ pub const KAFKA_COPIED_BATCH_BYTES: usize = 4 << 10;
 /// What one Kafka fetch is given at most, over all partitions, whatever it asks for. A single batch may be larger.
 pub const KAFKA_FETCH_BYTES_MAX: u64 = 64 << 20;
 
+/// Fetch sessions at once, of all Kafka connections together. As Kafka's `max.incremental.fetch.session.cache.slots`.
+pub const KAFKA_SESSIONS_MAX: usize = 1000;
+
+/// Fetch sessions that one connection began: consumers have one. A further one takes the oldest one's place.
+pub const KAFKA_SESSIONS_PER_CONNECTION_MAX: usize = 4;
+
+/// What one fetch session may take in memory: some ten thousand partitions. Larger fetches have no session.
+pub const KAFKA_SESSION_BYTES_MAX: usize = 4 << 20;
+
+/// What all fetch sessions together may take in memory.
+pub const KAFKA_SESSIONS_BYTES_MAX: usize = 64 << 20;
+
+/// A fetch session that was not used for this long gives its place to a new one; one that is older than this, to a
+/// larger one. As in Kafka.
+pub const KAFKA_SESSION_REST: Duration = Duration::from_secs(120);
+
 /// Partitions of the internal topic that holds consumer groups: over so many leaders they are spread.
 pub const GROUP_PARTITIONS: u32 = 16;
 
@@ -204,4 +220,5 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const _: () = assert!(INBOX_SLOTS.is_power_of_two() && INBOX_SLOTS >= 64);
 const _: () = assert!(INBOX_QUEUED_BY_CLIENTS_MAX < INBOX_QUEUED_MAX && INBOX_QUEUED_MAX < INBOX_SLOTS);
+const _: () = assert!(KAFKA_SESSION_BYTES_MAX <= KAFKA_SESSIONS_BYTES_MAX);
 const _: () = assert!(INBOX_BYTES_MAX >= raftline_proto::limits::MESSAGE_BYTES_MAX);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::Message;
-use raftline_shard::types::Reply;
+use raftline_shard::types::{GroupDescription, Reply};
 
 /// Record bytes on their way through a shard, which never looks at them.
 #[derive(Clone, Debug)]
@@ -88,6 +88,13 @@ pub enum OutReply {
     Shard(Reply),
     /// Records, to a fetch.
     Fetched(FetchedBatches),
+    /// A group's state on this node, if it is open here.
+    Described {
+        /// As the shard sees it.
+        description: Box<GroupDescription>,
+        /// What its log takes on the disk: whole segments, without the room that is kept ready behind them.
+        log_bytes: u64,
+    },
     /// To a query for the end of a term.
     EndOfTerm {
         /// The term, or the last one before it, and the offset after its last record; `None` if the log begins later.

@@ -70,7 +70,7 @@ fn names(image: &MetadataImage, own: NodeId) -> BTreeMap<GroupId, (String, u32)>
 async fn replica(broker: &Broker, group: GroupId, (topic, partition): &(String, u32)) -> ReplicaStatus {
     let answer = broker.shards.ask(|request| Event::Describe { request, group }).await;
     let mut status = match answer {
-        Ok(OutReply::Shard(Reply::Described(Some(description)))) => describe(description),
+        Ok(OutReply::Described { description, .. }) => describe(*description),
         Ok(OutReply::Shard(Reply::Described(None))) => closed(group, "not open on this node yet"),
         Ok(other) => closed(group, &errors::unexpected(&other).message),
         Err(busy) => closed(group, &busy.to_string()),

@@ -5,7 +5,7 @@ use raftline_proto::ids::{GroupId, Index, NodeId, Offset};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::{AppendResult, Message, ReplicateOutcome};
 use raftline_shard::types::{Event, FetchError, FindBy, Reply, RequestId};
-use raftline_storage::{BatchesRead, Disk, ReadError};
+use raftline_storage::{BatchesRead, Disk, Log, ReadError};
 
 use super::{Executor, Group, Outside};
 use crate::payload::{FetchedBatches, OutReply, Payload, PeerBody, PeerMessage, SendOutcome};
@@ -154,6 +154,17 @@ impl<D: Disk> Executor<D> {
             Err(why) => OutReply::Shard(Reply::Offset(Err(why))),
         };
         outside.reply(request, reply);
+    }
+
+    /// A reply with what only the log knows of it.
+    pub(super) fn completed(&self, reply: Reply) -> OutReply {
+        match reply {
+            Reply::Described(Some(description)) => {
+                let log_bytes = self.log(description.group).map_or(0, Log::bytes);
+                OutReply::Described { description: Box::new(description), log_bytes }
+            }
+            reply => OutReply::Shard(reply),
+        }
     }
 
     fn touched(&mut self, group: GroupId) -> Result<&mut Group<D>, FetchError> {

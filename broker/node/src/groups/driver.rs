@@ -184,7 +184,7 @@ impl Driver {
         let group = self.group;
         let reply = self.shards.ask(|request| Event::Describe { request, group }).await;
         match reply.map_err(|_| Halt::Deposed)? {
-            OutReply::Shard(Reply::Described(Some(described))) => Ok(described),
+            OutReply::Described { description, .. } => Ok(*description),
             _ => Err(Halt::Deposed),
         }
     }

@@ -5,6 +5,7 @@
 //! decided. While one is decided nothing more is taken from the socket than a buffer full, which also shows whether
 //! the client is still there.
 
+use super::sessions::ConnectionId;
 use super::{Door, dispatch, metadata, produce};
 use crate::limits;
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
@@ -56,6 +58,8 @@ impl Close {
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: Option<SocketAddr>,
+    /// Which of this process's connections it is.
+    pub(super) connection: ConnectionId,
 }
 
 impl Peer {
@@ -67,7 +71,8 @@ impl Peer {
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(door: Arc<Door>, connection: Connection) {
-    let peer = Peer { address: connection.connect_info().remote_addr() };
+    let number = door.connections.fetch_add(1, Ordering::Relaxed);
+    let peer = Peer { address: connection.connect_info().remote_addr(), connection: ConnectionId(number) };
     let (reader, writer) = tokio::io::split(connection);
     let (answers, queue) = mpsc::channel(limits::KAFKA_PIPELINE_MAX);
     let inbound = Inbound {

@@ -1,7 +1,7 @@
 //! What is served, and who decides it.
 
 use super::connection::{Answer, Close, Peer};
-use super::{Door, commits, configs, consumers, fetch, groups, metadata, offsets, topics};
+use super::{Door, commits, configs, consumers, fetch, groups, log_dirs, metadata, offsets, topics};
 use raftline_kafka::api::{Api, Served};
 use raftline_kafka::api_versions;
 use raftline_kafka::error::ErrorCode;
@@ -30,6 +30,7 @@ pub(super) const SERVED: Served = Served::new(&[
     Api::OffsetForLeaderEpoch.advised(),
     Api::DescribeConfigs.advised(),
     Api::AlterConfigs.advised(),
+    Api::DescribeLogDirs.advised(),
     Api::CreatePartitions.advised(),
     Api::DeleteGroups.advised(),
     Api::IncrementalAlterConfigs.advised(),
@@ -55,7 +56,7 @@ pub(super) async fn decide(door: &Door, peer: &Peer, request: &Request, body: Bo
             let error = api_versions::check(header.version, &body);
             Ok(vec![api_versions::answer(header.version, header.correlation_id, error, SERVED)])
         }
-        Body::Fetch(body) => fetch::decide(door, header, body).await,
+        Body::Fetch(body) => fetch::decide(door, peer, header, body).await,
         Body::Metadata(body) => encode(header, &metadata::metadata(door, header.version, body).await),
         Body::DescribeCluster(body) => encode(header, &metadata::describe_cluster(door, &body)),
         Body::ListOffsets(body) => encode(header, &offsets::list(door, header.version, body).await),
@@ -67,6 +68,7 @@ pub(super) async fn decide(door: &Door, peer: &Peer, request: &Request, body: Bo
         Body::DescribeConfigs(body) => encode(header, &configs::describe(door, body)),
         Body::AlterConfigs(body) => encode(header, &configs::alter(door, body).await),
         Body::IncrementalAlterConfigs(body) => encode(header, &configs::alter_some(door, body).await),
+        Body::DescribeLogDirs(body) => encode(header, &log_dirs::describe(door, body).await),
         Body::FindCoordinator(body) => encode(header, &groups::find(door, header.version, body).await),
         Body::JoinGroup(body) => encode(header, &groups::join(door, peer, header, body).await),
         Body::SyncGroup(body) => encode(header, &groups::sync(door, header.version, body).await),

@@ -1,6 +1,7 @@
 //! Fetch: what is there, or a wait until there is enough of it over all partitions.
 
-use super::connection::{Answer, Close};
+use super::connection::{Answer, Close, Peer};
+use super::sessions::{self, Found, Told, TopicKey};
 use super::{Door, errors, metadata};
 use crate::handle::{Busy, ReplySink};
 use crate::limits;
@@ -10,51 +11,37 @@ use raftline_kafka::error::ErrorCode;
 use raftline_kafka::fetch::{
     FetchAnswer, FetchPartition, FetchPartitionAnswer, FetchRequest, FetchTopicAnswer, Isolation, ZSTD_FROM,
 };
+use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use raftline_kafka::request::Header;
+use raftline_kafka::uuid::Uuid;
 use raftline_proto::batch::{BatchHeader, Codec};
 use raftline_proto::ids::{GroupId, Offset, TopicId};
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Monotonic;
+use raftline_shard::image::TopicImage;
 use raftline_shard::types::{Event, FetchError, Reply, RequestId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Decides a fetch.
-pub(super) async fn decide(door: &Door, header: &Header, request: FetchRequest) -> Result<Answer, Close> {
-    let FetchRequest { wait_ms_max, bytes_min, bytes_max, isolation, session_id, .. } = request;
-    let mut answer = FetchAnswer {
-        throttle_ms: 0,
-        error: ErrorCode::None,
-        // No session: every fetch says all that it wants.
-        session_id: 0,
-        topics: Vec::with_capacity(request.topics.len()),
-        node_endpoints: Vec::new(),
-    };
-    if session_id != 0 {
-        answer.error = ErrorCode::FetchSessionIdNotFound;
-        return Ok(answer.encode(header.version, header.correlation_id));
-    }
-    let mut reads = Vec::new();
-    for topic in request.topics {
-        let image = if header.version >= TOPIC_IDS_FROM {
-            door.broker.view.image().topics.get(&TopicId(topic.id.as_u128())).cloned()
-        } else {
-            metadata::topic(door, &topic.name)
-        };
-        let count = topic.partitions.len();
-        for wanted in topic.partitions {
-            let record = image
-                .as_ref()
-                .and_then(|image| usize::try_from(wanted.index).ok().and_then(|at| image.partitions.get(at)));
-            reads.push(Read::new(door, header.version, wanted, record, image.is_some()));
+pub(super) async fn decide(
+    door: &Door,
+    peer: &Peer,
+    header: &Header,
+    request: FetchRequest,
+) -> Result<Answer, Close> {
+    let version = header.version;
+    let begun = door.sessions.begin(door.broker.clock.monotonic(), peer.connection, version, &request);
+    let (turn, partitions) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            let told = Told { error, session_id: 0, partitions: Vec::new() };
+            return Ok(encode(door, header, told));
         }
-        answer.topics.push(FetchTopicAnswer {
-            name: topic.name,
-            id: topic.id,
-            partitions: Vec::with_capacity(count),
-        });
-    }
+    };
+    let FetchRequest { wait_ms_max, bytes_min, bytes_max, isolation, .. } = request;
     let bytes = |bytes: i32| u64::try_from(bytes).unwrap_or(0);
     let wait = Duration::from_millis(bytes(wait_ms_max)).min(limits::FETCH_WAIT_MAX);
     let wanted = Wanted {
@@ -63,22 +50,65 @@ pub(super) async fn decide(door: &Door, header: &Header, request: FetchRequest) 
         bytes_max: bytes(bytes_max).min(limits::KAFKA_FETCH_BYTES_MAX),
         waits: !wait.is_zero(),
     };
+    let (topics, mut reads) = reads(door, version, partitions);
     gather(door, &mut reads, wanted).await?;
     let mut budget = Budget { left: wanted.bytes_max, first: true };
-    let mut reads = reads.into_iter();
-    for topic in &mut answer.topics {
-        let count = topic.partitions.capacity();
-        topic.partitions.extend(
-            reads.by_ref().take(count).map(|read| read.answer(door, header.version, isolation, &mut budget)),
-        );
+    let found = topics.into_iter().zip(reads).map(|(topic, read)| Found {
+        topic,
+        asked: read.wanted,
+        answer: read.answer(door, version, isolation, &mut budget),
+    });
+    let told = door.sessions.finish(door.broker.clock.monotonic(), turn, found.collect());
+    Ok(encode(door, header, told))
+}
+
+/// Whom to ask about each partition, and under which name its topic was asked for.
+fn reads(door: &Door, version: i16, partitions: Vec<sessions::Wanted>) -> (Vec<TopicKey>, Vec<Read>) {
+    let image = door.broker.view.image();
+    let mut last: Option<(TopicKey, Option<Arc<TopicImage>>)> = None;
+    let reads = partitions.into_iter().map(|sessions::Wanted { topic, partition }| {
+        let known = match &last {
+            Some((same, known)) if *same == topic => known.clone(),
+            _ => {
+                let id = match &topic {
+                    TopicKey::Name(name) => image.topic_ids.get(&**name).copied(),
+                    TopicKey::Id(id) => Some(TopicId(id.as_u128())),
+                };
+                let known = id.and_then(|id| image.topics.get(&id)).cloned();
+                last = Some((topic.clone(), known.clone()));
+                known
+            }
+        };
+        (topic, Read::new(door, version, partition, known.as_deref()))
+    });
+    reads.unzip()
+}
+
+/// The whole answer, its partitions by topic.
+fn encode(door: &Door, header: &Header, told: Told) -> Answer {
+    let Told { error, session_id, partitions } = told;
+    let leaders: Vec<i32> =
+        partitions.iter().filter_map(|found| Some(found.answer.current_leader?.id)).collect();
+    let node_endpoints = if leaders.is_empty() {
+        Vec::new()
+    } else {
+        metadata::endpoints(door).filter(|endpoint| leaders.contains(&endpoint.id)).collect()
+    };
+    let mut topics: Vec<FetchTopicAnswer> = Vec::new();
+    let mut places: HashMap<TopicKey, usize> = HashMap::new();
+    for Found { topic, answer, .. } in partitions {
+        let place = *places.entry(topic).or_insert_with_key(|topic| {
+            let (name, id) = match topic {
+                TopicKey::Name(name) => (name.clone(), Uuid::nil()),
+                TopicKey::Id(id) => (StrBytes::new(), *id),
+            };
+            topics.push(FetchTopicAnswer { name, id, partitions: Vec::new() });
+            topics.len() - 1
+        });
+        topics[place].partitions.push(answer);
     }
-    let leaders = answer.topics.iter().flat_map(|topic| &topic.partitions);
-    let leaders: Vec<i32> = leaders.filter_map(|partition| Some(partition.current_leader?.id)).collect();
-    if !leaders.is_empty() {
-        answer.node_endpoints =
-            metadata::endpoints(door).filter(|endpoint| leaders.contains(&endpoint.id)).collect();
-    }
-    Ok(answer.encode(header.version, header.correlation_id))
+    let answer = FetchAnswer { throttle_ms: 0, error, session_id, topics, node_endpoints };
+    answer.encode(header.version, header.correlation_id)
 }
 
 /// What the request wants of all partitions together.
@@ -107,15 +137,11 @@ enum State {
 }
 
 impl Read {
-    fn new(
-        door: &Door,
-        version: i16,
-        wanted: FetchPartition,
-        record: Option<&PartitionRecord>,
-        known: bool,
-    ) -> Self {
+    fn new(door: &Door, version: i16, wanted: FetchPartition, topic: Option<&TopicImage>) -> Self {
+        let at = usize::try_from(wanted.index).ok();
+        let record = topic.and_then(|topic| topic.partitions.get(at?));
         let place = match record {
-            None if !known && version >= TOPIC_IDS_FROM => Err(ErrorCode::UnknownTopicId),
+            None if topic.is_none() && version >= TOPIC_IDS_FROM => Err(ErrorCode::UnknownTopicId),
             None => Err(ErrorCode::UnknownTopicOrPartition),
             Some(record) => may_read(door, record, wanted).map(|from| (record.group, from)),
         };
@@ -160,7 +186,8 @@ impl Read {
                 records: budget.take(found.batches),
                 ..FetchPartitionAnswer::of_error(index, ErrorCode::None)
             },
-            State::Refused(error @ ErrorCode::NotLeaderOrFollower) => {
+            // Whoever leads is told with it (KIP-951).
+            State::Refused(error @ (ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch)) => {
                 let leader = self.record.as_ref().map(|record| metadata::leader(door, record));
                 let current_leader = leader.filter(|leader| leader.id >= 0);
                 FetchPartitionAnswer { current_leader, ..FetchPartitionAnswer::of_error(index, error) }

@@ -5,13 +5,17 @@ use crate::common::{PATIENCE, Running, configured};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
+    FetchRequest, FetchResponse, MetadataRequest, ProduceRequest, ProduceResponse, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use raftline_broker::server::KAFKA_ADDRESS_FILE;
+use raftline_kafka::uuid::Uuid;
 use raftline_proto::batch::BatchHeader;
 use std::path::Path;
 use std::time::Duration;
@@ -63,7 +67,8 @@ impl Lone {
     }
 }
 
-fn kafka_address(data_dir: &Path) -> String {
+/// Where Kafka clients find the broker of that directory.
+pub fn kafka_address(data_dir: &Path) -> String {
     let address = std::fs::read_to_string(data_dir.join(KAFKA_ADDRESS_FILE)).unwrap();
     address.trim().to_owned()
 }
@@ -139,6 +144,21 @@ impl Connection {
     ) -> PartitionProduceResponse {
         let answer = self.ask(version, &produce(-1, topic, partition, batch)).await;
         only_produced(answer)
+    }
+
+    /// What Metadata says of one topic; it is not made.
+    pub async fn described(&mut self, topic: &str) -> MetadataResponseTopic {
+        let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
+        let request =
+            MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);
+        self.ask(13, &request).await.topics.remove(0)
+    }
+
+    /// The id of a topic.
+    pub async fn topic_id(&mut self, topic: &str) -> Uuid {
+        let found = self.described(topic).await;
+        assert!(found.error_code == 0 && !found.topic_id.is_nil(), "{found:?}");
+        found.topic_id
     }
 
     /// Fetches one partition from an offset on, without waiting.
@@ -218,6 +238,19 @@ pub fn fetch(topic: &str, partitions: &[(i32, i64, i32)]) -> FetchRequest {
         .with_min_bytes(1)
         .with_max_bytes(i32::MAX)
         .with_topics(vec![topic])
+}
+
+/// The same request with the topics' id too, which versions from 13 on name them by.
+pub fn produce_by_id(mut request: ProduceRequest, id: Uuid) -> ProduceRequest {
+    request.topic_data.iter_mut().for_each(|topic| topic.topic_id = id);
+    request
+}
+
+/// The same request with the topics' id too, which versions from 13 on name them by.
+pub fn fetch_by_id(mut request: FetchRequest, id: Uuid) -> FetchRequest {
+    request.topics.iter_mut().for_each(|topic| topic.topic_id = id);
+    request.forgotten_topics_data.iter_mut().for_each(|topic| topic.topic_id = id);
+    request
 }
 
 /// The answer for the one partition that was asked for.

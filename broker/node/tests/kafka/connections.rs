@@ -93,7 +93,7 @@ async fn what_is_not_served_ends_the_connection() {
     let lone = Lone::with_topic("t", 1).await;
     let mut other = Other::open(&lone).await;
     // Unknown; between brokers; served, but neither in so new a version nor in so old a one.
-    for (key, version) in [(999, 0), (-1, 0), (4, 0), (3, 14), (3, -1), (0, 2), (1, 3), (1, 13)] {
+    for (key, version) in [(999, 0), (-1, 0), (4, 0), (3, 14), (3, -1), (0, 2), (0, 14), (1, 3), (1, 19)] {
         let mut connection = lone.connect().await;
         let number = connection.send(0, &ApiVersionsRequest::default()).await;
         let mut request = BytesMut::new();

@@ -1,13 +1,17 @@
 //! Every API that ApiVersions tells of, in every version that it tells of: a sensible request gets an answer that a
 //! client can read to its last byte, and that says what was asked for.
 
-use crate::client::{Connection, Lone, batches, fetch, name, only_fetched, only_produced, produce, text};
+use crate::client::{
+    Connection, Lone, batches, fetch, fetch_by_id, name, only_fetched, only_produced, produce, produce_by_id,
+    text,
+};
 use crate::common::batch;
 use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
@@ -15,13 +19,16 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 };
 use kafka_protocol::messages::*;
 use kafka_protocol::messages::{incremental_alter_configs_request as incremental, metadata_response};
+use raftline_kafka::uuid::Uuid;
 use std::ops::RangeInclusive;
 
 /// The versions that the broker says it serves, none if it does not; Produce's first three are shown and refused.
-async fn served(connection: &mut Connection, key: ApiKey) -> RangeInclusive<i16> {
+pub async fn served(connection: &mut Connection, key: ApiKey) -> RangeInclusive<i16> {
     let answer = connection.ask(0, &ApiVersionsRequest::default()).await;
     let key = key as i16;
-    let Some(line) = answer.api_keys.iter().find(|line| line.api_key == key) else { return 1..=0 };
+    let Some(line) = answer.api_keys.iter().find(|line| line.api_key == key) else {
+        return RangeInclusive::new(1, 0);
+    };
     let first = if key == ApiKey::Produce as i16 { 3 } else { line.min_version };
     first..=line.max_version
 }
@@ -31,7 +38,7 @@ async fn nothing_is_advertised_that_is_not_tried_here() {
     let lone = Lone::start().await;
     let mut connection = lone.connect().await;
     let answer = connection.ask(0, &ApiVersionsRequest::default()).await;
-    let tried = [0, 1, 2, 3, 18, 19, 20, 22, 23, 32, 33, 37, 44, 60];
+    let tried = [0, 1, 2, 3, 18, 19, 20, 22, 23, 32, 33, 35, 37, 44, 60];
     // Those of consumer groups have a file of their own.
     let of_groups = [8, 9, 10, 11, 12, 13, 14, 15, 16, 42, 47, 68, 69];
     for line in answer.api_keys {
@@ -129,10 +136,14 @@ async fn metadata() {
 async fn produce_and_fetch() {
     let lone = Lone::with_topic("t", 1).await;
     let mut connection = lone.connect().await;
+    let (id, unknown_id) = (connection.topic_id("t").await, Uuid::from_u128(7));
     let mut end = 0;
     for version in served(&mut connection, ApiKey::Produce).await {
-        let answer = connection.ask(version, &produce(-1, "t", 0, batch(1_000, &["a", "b"]))).await;
-        assert_eq!(answer.responses[0].name, name("t"));
+        let produce = |topic, id, partition, batch| produce_by_id(produce(-1, topic, partition, batch), id);
+        let answer = connection.ask(version, &produce("t", id, 0, batch(1_000, &["a", "b"]))).await;
+        let named = (&answer.responses[0].name, answer.responses[0].topic_id);
+        let (by_name, by_id) = ((&name("t"), Uuid::nil()), (&name(""), id));
+        assert_eq!(named, if version < 13 { by_name } else { by_id }, "version {version}");
         let produced = only_produced(answer);
         assert_eq!(
             (produced.error_code, produced.index, produced.base_offset),
@@ -140,25 +151,34 @@ async fn produce_and_fetch() {
             "version {version}"
         );
         assert_eq!((produced.log_append_time_ms, produced.log_start_offset), (-1, -1));
-        let refused = connection.produce(version, "unknown", 0, batch(0, &["a"])).await;
-        assert_eq!(refused.error_code, 3, "version {version}");
-        let refused = connection.produce(version, "t", 1, batch(0, &["a"])).await;
+        let request = produce("unknown", unknown_id, 0, batch(0, &["a"]));
+        let refused = only_produced(connection.ask(version, &request).await);
+        assert_eq!(refused.error_code, if version < 13 { 3 } else { 100 }, "version {version}");
+        let request = produce("t", id, 1, batch(0, &["a"]));
+        let refused = only_produced(connection.ask(version, &request).await);
         assert_eq!((refused.error_code, refused.base_offset), (3, -1), "version {version}");
         end += 2;
     }
     for version in served(&mut connection, ApiKey::Fetch).await {
+        let fetch = |topic, id, from| fetch_by_id(fetch(topic, &[(0, from, i32::MAX)]), id);
         for isolation in [0, 1] {
-            let request = fetch("t", &[(0, 0, i32::MAX)]).with_isolation_level(isolation);
-            let found = only_fetched(connection.ask(version, &request).await);
+            let request = fetch("t", id, 0).with_isolation_level(isolation);
+            let answer = connection.ask(version, &request).await;
+            let named = (&answer.responses[0].topic, answer.responses[0].topic_id);
+            let (by_name, by_id) = ((&name("t"), Uuid::nil()), (&name(""), id));
+            assert_eq!(named, if version < 13 { by_name } else { by_id }, "version {version}");
+            let found = only_fetched(answer);
             assert_eq!((found.error_code, found.high_watermark), (0, end), "version {version}");
             assert_eq!(found.last_stable_offset, end, "version {version}");
             assert_eq!(found.log_start_offset, if version < 5 { -1 } else { 0 });
             assert_eq!(found.aborted_transactions.is_some(), isolation == 1, "version {version}");
+            assert_eq!(found.preferred_read_replica.0, -1, "version {version}");
             assert_eq!(batches(&found).len() as i64 * 2, end);
         }
-        let refused = connection.fetch(version, "unknown", 0, 0).await;
-        assert_eq!((refused.error_code, refused.high_watermark), (3, -1), "version {version}");
-        let refused = connection.fetch(version, "t", 0, end + 1).await;
+        let refused = only_fetched(connection.ask(version, &fetch("unknown", unknown_id, 0)).await);
+        let unknown = if version < 13 { 3 } else { 100 };
+        assert_eq!((refused.error_code, refused.high_watermark), (unknown, -1), "version {version}");
+        let refused = only_fetched(connection.ask(version, &fetch("t", id, end + 1)).await);
         assert_eq!(refused.error_code, 1, "version {version}");
         let nothing = FetchRequest::default().with_max_wait_ms(0).with_min_bytes(1).with_max_bytes(1);
         assert_eq!(connection.ask(version, &nothing).await.responses, []);
@@ -184,9 +204,6 @@ async fn list_offsets() {
     ];
     for version in served(&mut connection, ApiKey::ListOffsets).await {
         for (from_version, timestamp, expected) in queries {
-            if version < from_version {
-                continue;
-            }
             let partition =
                 |index| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(timestamp);
             let topic = ListOffsetsTopic::default()
@@ -196,6 +213,10 @@ async fn list_offsets() {
                 ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
             let answer = connection.ask(version, &request).await;
             let found = &answer.topics[0].partitions[0];
+            if version < from_version {
+                assert_eq!(found.error_code, 35, "version {version} knows no {timestamp}");
+                continue;
+            }
             assert_eq!(found.error_code, 0, "version {version}, {timestamp}");
             assert_eq!((found.offset, found.timestamp), expected, "version {version}, {timestamp}");
             assert_eq!(answer.topics[0].partitions[1].error_code, 3, "version {version}");
@@ -427,6 +448,55 @@ async fn described(connection: &mut Connection, config: &str) -> String {
     let mut answer = connection.ask(4, &request).await;
     assert_eq!(answer.results[0].configs.len(), 1);
     answer.results[0].configs.remove(0).value.unwrap().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn describe_log_dirs() {
+    let lone = Lone::with_topic("t", 2).await;
+    let mut connection = lone.connect().await;
+    let sizes = |answer: &DescribeLogDirsResponse| -> Vec<(i32, i64)> {
+        let topics = answer.results[0].topics.iter().filter(|topic| topic.name == name("t"));
+        let partitions = topics.flat_map(|topic| &topic.partitions);
+        partitions
+            .map(|partition| {
+                assert_eq!((partition.offset_lag, partition.is_future_key), (0, false));
+                (partition.partition_index, partition.partition_size)
+            })
+            .collect()
+    };
+    let all = DescribeLogDirsRequest::default().with_topics(None);
+    let mut before = sizes(&connection.ask(1, &all).await);
+    let values = "x".repeat(50_000);
+    for version in served(&mut connection, ApiKey::DescribeLogDirs).await {
+        connection.produce(9, "t", 1, batch(0, &[&values])).await;
+        let answer = connection.ask(version, &all).await;
+        assert_eq!((answer.error_code, answer.results.len()), (0, 1), "version {version}");
+        let directory = &answer.results[0];
+        assert_eq!(directory.error_code, 0, "version {version}");
+        assert!(std::path::Path::new(&*directory.log_dir).join("groups").is_dir(), "version {version}");
+        if version >= 4 {
+            assert!(0 < directory.usable_bytes && directory.usable_bytes < directory.total_bytes);
+        } else {
+            assert_eq!((directory.usable_bytes, directory.total_bytes), (-1, -1), "version {version}");
+        }
+        let after = sizes(&answer);
+        let grown: Vec<_> = before.iter().zip(&after).map(|(before, after)| after.1 - before.1).collect();
+        assert!(grown[0] == 0 && (50_000..51_000).contains(&grown[1]), "version {version}: {after:?}");
+        before = after;
+
+        let topic = |topic, partitions| {
+            DescribableLogDirTopic::default().with_topic(name(topic)).with_partitions(partitions)
+        };
+        let some = vec![topic("t", vec![1, 7, 1]), topic("unknown", vec![0]), topic("t", vec![1])];
+        let answer =
+            connection.ask(version, &DescribeLogDirsRequest::default().with_topics(Some(some))).await;
+        assert_eq!(
+            (sizes(&answer), answer.results[0].topics.len()),
+            (vec![before[1]], 1),
+            "version {version}"
+        );
+    }
+    lone.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -146,16 +146,3 @@ async fn a_client_with_another_leader_epoch_is_told_so() {
     assert_eq!(only_fetched(connection.ask(12, &request).await).error_code, 74);
     lone.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn there_are_no_sessions() {
-    let lone = Lone::with_topic("t", 1).await;
-    let mut connection = lone.connect().await;
-    connection.produce(9, "t", 0, batch(0, &["a"])).await;
-    let request = fetch("t", &[(0, 0, i32::MAX)]).with_session_id(0).with_session_epoch(0);
-    let answer = connection.ask(11, &request).await;
-    assert_eq!((answer.error_code, answer.session_id, found(&answer)), (0, 0, vec![(0, vec![0])]));
-    let answer = connection.ask(11, &request.with_session_id(7).with_session_epoch(1)).await;
-    assert_eq!((answer.error_code, answer.responses.len()), (70, 0));
-    lone.stop().await;
-}

@@ -6,8 +6,13 @@ mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
+mod every_group_version;
 mod every_version;
 mod fetching;
 mod handshake;
+mod leaders;
+mod naming;
 mod producing;
+mod sessions;
 mod topic_configs;
+mod topic_ids;
