@@ -12,6 +12,7 @@ mod fetching;
 mod handshake;
 mod leaders;
 mod naming;
+mod page;
 mod producing;
 mod sessions;
 mod topic_configs;
