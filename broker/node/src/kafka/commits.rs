@@ -2,6 +2,7 @@
 
 use super::groups::{owned, unexpected};
 use super::{Door, dispatch::OK, text};
+use raftline_kafka::error::ErrorCode;
 use raftline_kafka::kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -20,13 +21,18 @@ use raftline_shard::consumer_groups::types::{
     CommitOffset, FetchedOffset, GroupError, GroupRequest, GroupResponse, OffsetCommit, OffsetDelete,
     OffsetFetch, TopicPartition,
 };
+use raftline_shard::image::MetadataImage;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Answers OffsetCommit, once the offsets are committed as any record.
 pub(super) async fn commit(door: &Door, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let group = request.group_id.to_string();
+    let known = Known::new(door);
     let offsets = request.topics.iter().flat_map(|topic| {
-        topic.partitions.iter().map(|partition| CommitOffset {
+        let partitions = topic.partitions.iter();
+        let partitions = partitions.filter(|partition| known.has(&topic.name, partition.partition_index));
+        partitions.map(|partition| CommitOffset {
             topic_partition: place(&topic.name, partition.partition_index),
             offset: partition.committed_offset,
             leader_epoch: partition.committed_leader_epoch,
@@ -43,9 +49,10 @@ pub(super) async fn commit(door: &Door, request: OffsetCommitRequest) -> OffsetC
     let mut codes = codes(door.groups.ask(&group, GroupRequest::OffsetCommit(asked)).await);
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
+            let is_known = known.has(&topic.name, partition.partition_index);
             OffsetCommitResponsePartition::default()
                 .with_partition_index(partition.partition_index)
-                .with_error_code(codes.next())
+                .with_error_code(if is_known { codes.next() } else { UNKNOWN })
         });
         let partitions = partitions.collect();
         OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
@@ -57,8 +64,10 @@ pub(super) async fn commit(door: &Door, request: OffsetCommitRequest) -> OffsetC
 /// Answers OffsetDelete.
 pub(super) async fn delete(door: &Door, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let group = request.group_id.to_string();
+    let known = Known::new(door);
     let partitions = request.topics.iter().flat_map(|topic| {
-        topic.partitions.iter().map(|partition| place(&topic.name, partition.partition_index))
+        let partitions = topic.partitions.iter().map(|partition| partition.partition_index);
+        partitions.filter(|index| known.has(&topic.name, *index)).map(|index| place(&topic.name, index))
     });
     let asked = OffsetDelete { group: group.clone(), partitions: partitions.collect() };
     let answer = door.groups.ask(&group, GroupRequest::OffsetDelete(asked)).await;
@@ -68,15 +77,33 @@ pub(super) async fn delete(door: &Door, request: OffsetDeleteRequest) -> OffsetD
     let mut codes = codes(answer);
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
+            let is_known = known.has(&topic.name, partition.partition_index);
             OffsetDeleteResponsePartition::default()
                 .with_partition_index(partition.partition_index)
-                .with_error_code(codes.next())
+                .with_error_code(if is_known { codes.next() } else { UNKNOWN })
         });
         let partitions = partitions.collect();
         OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(partitions)
     });
     let topics = topics.collect();
     OffsetDeleteResponse::default().with_topics(topics)
+}
+
+/// The partitions that there are, as one request sees them.
+struct Known {
+    image: Arc<MetadataImage>,
+}
+
+impl Known {
+    fn new(door: &Door) -> Self {
+        Self { image: door.broker.view.image() }
+    }
+
+    fn has(&self, topic: &TopicName, partition: i32) -> bool {
+        let topic = self.image.topic_ids.get(&***topic).and_then(|id| self.image.topics.get(id));
+        let count = topic.map_or(0, |topic| topic.partitions.len());
+        usize::try_from(partition).is_ok_and(|at| at < count)
+    }
 }
 
 fn place(topic: &TopicName, partition: i32) -> TopicPartition {
@@ -207,6 +234,8 @@ fn by_topic<T>(offsets: Vec<FetchedOffset>, make: impl Fn(TopicName, Vec<Fetched
     topics.into_iter().map(|(topic, partitions)| make(TopicName(text(topic)), partitions)).collect()
 }
 
+/// The code of a partition that there is not.
+const UNKNOWN: i16 = ErrorCode::UnknownTopicOrPartition.code();
 const ERROR_FROM: i16 = 2;
 const EPOCHS_FROM: i16 = 5;
 const GROUPS_FROM: i16 = 8;

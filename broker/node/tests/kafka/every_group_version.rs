@@ -146,19 +146,28 @@ impl Member {
     async fn commit(&mut self) {
         let version = self.version(ApiKey::OffsetCommit).await;
         for (generation, expected) in [(self.generation, 0), (self.generation + 1, 22)] {
-            let partition = OffsetCommitRequestPartition::default()
-                .with_partition_index(0)
-                .with_committed_offset(7)
-                .with_committed_metadata(Some(text("why not")));
-            let topic =
-                OffsetCommitRequestTopic::default().with_name(name("t")).with_partitions(vec![partition]);
+            let partition = |index| {
+                OffsetCommitRequestPartition::default()
+                    .with_partition_index(index)
+                    .with_committed_offset(7)
+                    .with_committed_metadata(Some(text("why not")))
+            };
+            let topic = |topic, partitions| {
+                OffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(partitions)
+            };
+            let topics = vec![
+                topic("unknown", vec![partition(0)]),
+                topic("t", vec![partition(2), partition(0), partition(-1)]),
+            ];
             let request = OffsetCommitRequest::default()
                 .with_group_id(self.group.clone())
                 .with_generation_id_or_member_epoch(generation)
                 .with_member_id(self.id.clone())
-                .with_topics(vec![topic]);
+                .with_topics(topics);
             let answer = self.connection.ask(version, &request).await;
-            assert_eq!(answer.topics[0].partitions[0].error_code, expected, "version {version}");
+            let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+            let codes: Vec<_> = partitions.map(|partition| partition.error_code).collect();
+            assert_eq!(codes, [3, 3, expected, 3], "version {version}");
         }
     }
 
@@ -254,12 +263,15 @@ impl Member {
     }
 
     async fn delete(&mut self) {
-        let partition = OffsetDeleteRequestPartition::default().with_partition_index(0);
-        let topic = OffsetDeleteRequestTopic::default().with_name(name("t")).with_partitions(vec![partition]);
+        let partition = |index| OffsetDeleteRequestPartition::default().with_partition_index(index);
+        let partitions = vec![partition(2), partition(0)];
+        let topic = OffsetDeleteRequestTopic::default().with_name(name("t")).with_partitions(partitions);
         let request =
             OffsetDeleteRequest::default().with_group_id(self.group.clone()).with_topics(vec![topic]);
         let answer = self.connection.ask(0, &request).await;
-        assert_eq!((answer.error_code, answer.topics[0].partitions[0].error_code), (0, 0));
+        let codes: Vec<_> =
+            answer.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
+        assert_eq!((answer.error_code, codes), (0, vec![3, 0]));
 
         let version = self.version(ApiKey::DeleteGroups).await;
         let names = vec![self.group.clone(), GroupId(text("unknown"))];
