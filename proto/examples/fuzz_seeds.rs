@@ -5,6 +5,7 @@ use bytes::Bytes;
 use prost::Message;
 use raftline_proto::api::ProduceRequest;
 use raftline_proto::batch::{self, Builder, Codec, Header};
+use raftline_proto::command::Command;
 use raftline_proto::entry::{EntryBody, EntryInfo, ProducerBatch};
 use raftline_proto::ids::{
     ClusterId, EntryId, GroupId, Incarnation, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId,
@@ -84,7 +85,20 @@ fn bodies() -> Vec<EntryBody> {
         MetadataRecord::ProducerIds { next: ProducerId(1000) },
     ];
     let membership = Membership { voters: vec![NodeId(1), NodeId(2), NodeId(3)], learners: vec![NodeId(4)] };
-    vec![EntryBody::NoOp, EntryBody::Membership(membership), EntryBody::Metadata(records)]
+    let compact = Command::Compact {
+        through: Index(3),
+        end_offset: Offset(2),
+        tombstones_before: Offset(2),
+        start_offset: Offset(1),
+    };
+    let trim = Command::TrimTo { offset: Offset(1) };
+    vec![
+        EntryBody::NoOp,
+        EntryBody::Membership(membership),
+        EntryBody::Metadata(records),
+        EntryBody::Command(compact),
+        EntryBody::Command(trim),
+    ]
 }
 
 /// Every kind of entry, back to back.

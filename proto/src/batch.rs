@@ -9,13 +9,13 @@
 //! 16  i8   magic                  2
 //! 17  u32  crc                    CRC-32C of bytes 21 to the end
 //! 21  i16  attributes             bits 0-2 codec, 3 log append time, 4 transactional, 5 control
-//! 23  i32  last offset delta      record count - 1
+//! 23  i32  last offset delta      record count - 1, as it was sent
 //! 27  i64  base timestamp         milliseconds since the epoch
 //! 35  i64  max timestamp
 //! 43  i64  producer id            -1: none
 //! 51  i16  producer epoch
 //! 53  i32  base sequence
-//! 57  i32  record count
+//! 57  i32  record count           may be less in a compacted log, even 0
 //! 61       records                as one compressed run if a codec is named
 //! ```
 //!
@@ -25,7 +25,7 @@
 //!
 //! In reading order: this file ([`BatchHeader`], stamping, splitting), [`error`], [`record`] (the records of an
 //! unpacked batch), and with feature `std` `validate` (what a broker accepts), `append_time`, `view`, `builder`,
-//! `compression`.
+//! [`compact`] (what compaction leaves of a batch), `compression`.
 
 use crate::cursor::Reader;
 use crate::entry::{BatchInfo, ProducerBatch};
@@ -41,6 +41,8 @@ pub mod record;
 mod append_time;
 #[cfg(feature = "std")]
 mod builder;
+#[cfg(feature = "std")]
+pub mod compact;
 #[cfg(feature = "std")]
 mod compression;
 #[cfg(feature = "std")]
@@ -87,7 +89,9 @@ pub struct BatchHeader {
     pub crc: u32,
     /// Flags and codec.
     pub attributes: Attributes,
-    /// Records in it. Invariant: 1 to [`BATCH_RECORDS_MAX`], and their offsets are dense.
+    /// How many offsets it takes: the records that it was sent with. Invariant: 1 to [`BATCH_RECORDS_MAX`].
+    pub offset_count: u32,
+    /// Records in it. Invariant: at most `offset_count`; less only if compaction dropped some.
     pub record_count: u32,
     /// The first record's timestamp.
     pub base_timestamp: Timestamp,
@@ -172,6 +176,12 @@ impl Attributes {
         Self(self.0 | 0x8)
     }
 
+    /// The same, but for records that stand as they are.
+    #[cfg(feature = "std")]
+    const fn without_codec(self) -> Self {
+        Self(self.0 & !0x7)
+    }
+
     /// Whether it belongs to a transaction.
     #[must_use]
     pub const fn is_transactional(self) -> bool {
@@ -214,6 +224,7 @@ impl BatchHeader {
         let producer_epoch = i16::from_be_bytes(reader.array()?);
         let base_sequence = i32::from_be_bytes(reader.array()?);
         let record_count = i32::from_be_bytes(reader.array()?);
+        let (record_count, offset_count) = check_counts(record_count, last_offset_delta)?;
         Ok(Self {
             base_offset: u64::try_from(base_offset)
                 .map(Offset)
@@ -222,7 +233,8 @@ impl BatchHeader {
             leader_epoch,
             crc,
             attributes,
-            record_count: check_counts(record_count, last_offset_delta)?,
+            offset_count,
+            record_count,
             base_timestamp,
             max_timestamp,
             producer: check_producer(producer_id, producer_epoch, base_sequence)?,
@@ -232,7 +244,7 @@ impl BatchHeader {
     /// Encodes the header; the mirror image of [`BatchHeader::decode`].
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let last_offset_delta = self.record_count.saturating_sub(1);
+        let last_offset_delta = self.offset_count.saturating_sub(1);
         let (producer_id, producer_epoch, base_sequence) = match self.producer {
             Some(producer) => (producer.id.0, producer.epoch, producer.base_sequence),
             // Kafka's -1, field by field.
@@ -258,17 +270,17 @@ impl BatchHeader {
     pub const fn info(&self) -> BatchInfo {
         BatchInfo {
             batch_bytes: self.batch_bytes,
-            record_count: self.record_count,
+            record_count: self.offset_count,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
             producer: self.producer,
         }
     }
 
-    /// The offset after the batch's last record.
+    /// The offset after the last one that the batch takes.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
-        self.base_offset + u64::from(self.record_count)
+        self.base_offset + u64::from(self.offset_count)
     }
 }
 
@@ -290,16 +302,18 @@ fn batch_bytes(bytes: &[u8]) -> Result<u32, BatchError> {
     }
 }
 
-fn check_counts(record_count: i32, last_offset_delta: i32) -> Result<u32, BatchError> {
-    let count = u32::try_from(record_count)
+/// The counts of records and of offsets. A batch with fewer records than offsets is one that compaction left;
+/// `validate` takes none from a client.
+fn check_counts(record_count: i32, last_offset_delta: i32) -> Result<(u32, u32), BatchError> {
+    let records = u32::try_from(record_count)
         .ok()
-        .filter(|count| (1..=BATCH_RECORDS_MAX).contains(count))
+        .filter(|records| *records <= BATCH_RECORDS_MAX)
         .ok_or(BatchError::RecordCount { found: record_count })?;
-    // Dense offsets (DESIGN D1): a batch with gaps would make offsets that no record has.
-    if last_offset_delta != record_count - 1 {
-        return Err(BatchError::LastOffsetDelta { record_count, last_offset_delta });
-    }
-    Ok(count)
+    let offsets = u32::try_from(last_offset_delta).ok().map(|last| last.saturating_add(1));
+    offsets
+        .filter(|offsets| (records.max(1)..=BATCH_RECORDS_MAX).contains(offsets))
+        .map(|offsets| (records, offsets))
+        .ok_or(BatchError::LastOffsetDelta { record_count, last_offset_delta })
 }
 
 fn check_producer(id: i64, epoch: i16, base_sequence: i32) -> Result<Option<ProducerBatch>, BatchError> {

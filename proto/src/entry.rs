@@ -10,7 +10,7 @@
 //!  8  u64  term
 //! 16  u64  index
 //! 24  u64  base_offset    of the first record; where record_count is 0, the next record's
-//! 32  u32  record_count
+//! 32  u32  record_count   the offsets that it takes
 //! 36  u32  payload_bytes
 //! 40  u64  group          so that a misdirected write is recognised
 //! ```
@@ -18,12 +18,14 @@
 //! The header's first eight bytes are never all zero, so zero-filled space is told from an entry.
 
 use crate::batch::BatchError;
+use crate::command::Command;
 use crate::ids::{EntryId, GroupId, Index, Membership, Offset, ProducerId, Term};
 use crate::metadata::MetadataRecord;
 use crate::payload::PayloadError;
 use crate::time::Timestamp;
 use alloc::vec::Vec;
 
+pub mod gap;
 mod info;
 
 pub use info::decode_run;
@@ -39,7 +41,8 @@ pub struct EntryHeader {
     pub kind: EntryKind,
     /// The offset of its first record; for an entry without records, of the next record.
     pub base_offset: Offset,
-    /// How many offsets it takes. Invariant: 0 unless `kind` is [`EntryKind::Data`].
+    /// How many offsets it takes; after compaction fewer records may be left. Invariant: 0 unless `kind` is
+    /// [`EntryKind::Data`] or [`EntryKind::Gap`].
     pub record_count: u32,
     /// The payload's size. Bound: [`crate::limits::ENTRY_PAYLOAD_BYTES_MAX`].
     pub payload_bytes: u32,
@@ -57,6 +60,11 @@ pub enum EntryKind {
     Membership = 3,
     /// A list of [`MetadataRecord`]s: group 0 only.
     Metadata = 4,
+    /// A [`Command`]: partitions only.
+    Command = 5,
+    /// In place of entries that compaction dropped: it takes their indexes and offsets and says nothing. Readers see one
+    /// for each index, without a payload; on the disk one may stand for a run of them (see [`gap`]).
+    Gap = 6,
 }
 
 /// An entry as the thinking parts see it: the header, and of the payload only what decisions need.
@@ -79,6 +87,13 @@ pub enum EntryBody {
     Membership(Membership),
     /// Kind [`EntryKind::Metadata`].
     Metadata(Vec<MetadataRecord>),
+    /// Kind [`EntryKind::Command`].
+    Command(Command),
+    /// Kind [`EntryKind::Gap`].
+    Gap {
+        /// How many offsets the dropped entry took.
+        offsets: u32,
+    },
 }
 
 /// The facts of a validated record batch (v2) that partitions decide by.
@@ -86,7 +101,7 @@ pub enum EntryBody {
 pub struct BatchInfo {
     /// The whole batch's size, from its base offset field to its last record.
     pub batch_bytes: u32,
-    /// Records in it, at least 1.
+    /// How many offsets it takes, at least 1: the records that its producer sent. After compaction fewer may be left.
     pub record_count: u32,
     /// The first record's timestamp.
     pub base_timestamp: Timestamp,
@@ -186,6 +201,8 @@ impl EntryHeader {
             2 => EntryKind::Data,
             3 => EntryKind::Membership,
             4 => EntryKind::Metadata,
+            5 => EntryKind::Command,
+            6 => EntryKind::Gap,
             found => return Err(EntryError::Kind { found }),
         };
         let header = Self {
@@ -229,7 +246,10 @@ impl EntryHeader {
         }
         let counts_fit = match self.kind {
             EntryKind::Data => (1..=crate::limits::BATCH_RECORDS_MAX).contains(&self.record_count),
-            EntryKind::NoOp | EntryKind::Membership | EntryKind::Metadata => self.record_count == 0,
+            EntryKind::NoOp | EntryKind::Membership | EntryKind::Metadata | EntryKind::Command => {
+                self.record_count == 0
+            }
+            EntryKind::Gap => self.payload_bytes > 0 || self.record_count <= crate::limits::BATCH_RECORDS_MAX,
         };
         if !counts_fit || self.base_offset.0 > i64::MAX as u64 - u64::from(u32::MAX) {
             return Err(EntryError::RecordCount { kind: self.kind, found: self.record_count });
@@ -275,7 +295,7 @@ pub enum EntryError {
         /// The claimed size.
         found: u32,
     },
-    /// A data entry without records, or another kind with some.
+    /// A data entry that takes no offsets, or another kind with some.
     RecordCount {
         /// The entry's kind.
         kind: EntryKind,

@@ -11,6 +11,7 @@
 extern crate alloc;
 
 pub mod batch;
+pub mod command;
 pub mod cursor;
 pub mod entry;
 pub mod ids;

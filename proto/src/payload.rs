@@ -311,6 +311,18 @@ pub enum PayloadError {
         /// Its number.
         found: u8,
     },
+    /// A command of a kind that this version does not know.
+    Command {
+        /// Its number.
+        found: u8,
+    },
+    /// A gap whose entries take other offsets than its header says, or no entries.
+    Gap {
+        /// What the header says.
+        expected: u64,
+        /// What its entries add up to.
+        found: u64,
+    },
     /// Cut short, too long, or not made of the right types.
     Malformed(CursorError),
     /// Over one of the bounds in [`limits`].
@@ -346,6 +358,12 @@ impl fmt::Display for PayloadError {
             ),
             Self::Tag { found } => {
                 write!(formatter, "metadata record {found} is not known here: run a newer Raftline")
+            }
+            Self::Command { found } => {
+                write!(formatter, "command {found} is not known here: run a newer Raftline")
+            }
+            Self::Gap { expected, found } => {
+                write!(formatter, "the entries of a gap of {expected} offsets take {found}")
             }
             Self::Malformed(error) => write!(formatter, "{error}"),
             Self::Limit { what, found, max } => {

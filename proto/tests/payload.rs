@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
+use raftline_proto::command::Command;
 use raftline_proto::cursor::{CursorError, Reader};
 use raftline_proto::entry::{self, EntryBody, EntryError, EntryHeader, EntryInfo, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, GroupId, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId};
@@ -103,6 +104,40 @@ fn a_malformed_membership_is_refused() {
 }
 
 #[test]
+fn commands_are_as_the_layout_says() {
+    let compact = Command::Compact {
+        through: Index(0x0102),
+        end_offset: Offset(9),
+        tombstones_before: Offset(3),
+        start_offset: Offset(4),
+    };
+    let by_hand: [&[u8]; 6] = [
+        &[1, 0],
+        &[1],
+        &[2, 1, 0, 0, 0, 0, 0, 0],
+        &[9, 0, 0, 0, 0, 0, 0, 0],
+        &[3, 0, 0, 0, 0, 0, 0, 0],
+        &[4, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    assert_eq!(compact.encode(), by_hand.concat());
+    let trim = Command::TrimTo { offset: Offset(5) };
+    assert_eq!(trim.encode(), [1, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0]);
+    for command in [compact, trim] {
+        assert_eq!(Command::decode(&command.encode()), Ok(command));
+        let encoded = command.encode();
+        for cut in 0..encoded.len() {
+            assert!(matches!(Command::decode(&encoded[..cut]), Err(PayloadError::Malformed(_))));
+        }
+        let longer = [&encoded[..], &[0]].concat();
+        let trailing = PayloadError::Malformed(CursorError::Trailing { bytes: 1 });
+        assert_eq!(Command::decode(&longer), Err(trailing));
+    }
+    assert_eq!(Command::decode(&[2, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0]), Err(PayloadError::Version { found: 2 }));
+    let unknown = Command::decode(&[1, 0, 3]).unwrap_err();
+    assert_eq!(unknown.to_string(), "command 3 is not known here: run a newer Raftline");
+}
+
+#[test]
 fn absurd_counts_are_refused_before_anything_is_allocated_by_them() {
     let refused = |bytes: &[u8]| payload::decode_metadata(bytes).unwrap_err();
     let malformed = PayloadError::Malformed;
@@ -183,7 +218,7 @@ fn entry_headers_out_of_range_are_refused_by_name() {
     assert_eq!(altered(4, &[0x53]), EntryError::Magic { found: 0x4c53 });
     assert_eq!(altered(6, &[2]), EntryError::Version { found: 2 });
     assert_eq!(altered(7, &[0]), EntryError::Kind { found: 0 });
-    assert_eq!(altered(7, &[5]), EntryError::Kind { found: 5 });
+    assert_eq!(altered(7, &[9]), EntryError::Kind { found: 9 });
     assert_eq!(altered(8, &[0]), EntryError::Id { found: EntryId::new(Term(0), Index(4)) });
     let late = EntryId::new(Term(limits::TERM_MAX + 1), Index(4));
     assert_eq!(altered(8, &late.term.0.to_le_bytes()), EntryError::Id { found: late });

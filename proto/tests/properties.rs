@@ -4,15 +4,18 @@
 mod common;
 
 use bytes::Bytes;
-use common::{batch, build, codec, config, crc32c_dumb, membership, metadata, producer, record, varint_dumb};
+use common::{
+    batch, build, codec, command, config, crc32c_dumb, membership, metadata, producer, record, varint_dumb,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use raftline_proto::batch::{self, BatchHeader, BatchView, HEADER_BYTES};
+use raftline_proto::command::Command;
 use raftline_proto::cursor::{Reader, Writer};
 use raftline_proto::entry::{self, EntryBody, EntryHeader, EntryInfo, EntryKind};
 use raftline_proto::ids::{EntryId, GroupId, Index, Offset, Term};
-use raftline_proto::limits::TERM_MAX;
+use raftline_proto::limits::{BATCH_RECORDS_MAX, TERM_MAX};
 use raftline_proto::payload;
 
 /// What the entry's layout comment says, field by field.
@@ -25,6 +28,8 @@ fn entry_header_dumb(header: &EntryHeader) -> Vec<u8> {
         EntryKind::Data => 2,
         EntryKind::Membership => 3,
         EntryKind::Metadata => 4,
+        EntryKind::Command => 5,
+        EntryKind::Gap => 6,
     });
     for field in [header.id.term.0, header.id.index.0, header.base_offset.0] {
         bytes.extend((0..8).map(|byte| u8::try_from(field >> (8 * byte) & 0xff).unwrap()));
@@ -53,7 +58,9 @@ fn encoded_entry() -> impl Strategy<Value = (EntryInfo, Vec<u8>)> {
         Just(None),
         membership().prop_map(|membership| Some((EntryBody::Membership(membership), Bytes::new()))),
         metadata().prop_map(|records| Some((EntryBody::Metadata(records), Bytes::new()))),
+        command().prop_map(|command| Some((EntryBody::Command(command), Bytes::new()))),
         batch().prop_map(|batch| Some((EntryBody::Data(batch::validate(&batch).unwrap()), batch))),
+        (0..=BATCH_RECORDS_MAX).prop_map(|offsets| Some((EntryBody::Gap { offsets }, Bytes::new()))),
     ];
     (any::<u64>(), id(), 0..1_u64 << 60, body).prop_map(|(group, id, base_offset, body)| {
         let (body, batch) = body.unwrap_or((EntryBody::NoOp, Bytes::new()));
@@ -270,5 +277,8 @@ fn exercise(bytes: &[u8]) {
     }
     if let Ok(records) = payload::decode_metadata(bytes) {
         assert_eq!(payload::encode_metadata(&records).as_deref(), Ok(bytes));
+    }
+    if let Ok(command) = Command::decode(bytes) {
+        assert_eq!(command.encode(), bytes);
     }
 }

@@ -17,12 +17,17 @@ impl<D: Disk> Log<D> {
     /// The new segment could not be made. The log is as it was, without what was staged.
     ///
     /// # Panics
-    /// If `from` was trimmed away: a bug of the caller, since only committed entries are trimmed.
+    /// If `from` was trimmed away or compacted: a bug of the caller, since only committed entries are.
     pub fn truncate(&mut self, from: Index) -> Result<(), AppendError> {
         assert!(
             from > self.start.0.index,
             "truncation from {from}, but the log starts after {}",
             self.start.0
+        );
+        let clean_through = self.clean().0;
+        assert!(
+            from > clean_through,
+            "truncation from {from}, but the log is compacted through {clean_through}"
         );
         self.staged.cut(from);
         self.write()?;
@@ -143,7 +148,7 @@ impl<D: Disk> Log<D> {
             left -= oldest.end;
             let too_much = bytes_max.is_some_and(|bytes_max| left >= bytes_max);
             let committed = next.base_index() <= up_to;
-            let durable = next.position(SEGMENT_HEADER_BYTES) <= self.durability.through;
+            let durable = next.header.base_position + SEGMENT_HEADER_BYTES <= self.durability.through;
             committed && durable && (too_old || too_much)
         };
         self.segments.windows(2).take_while(goes).count()

@@ -188,6 +188,74 @@ pub enum RetainError {
     SyncFailed(io::Error),
 }
 
+/// Why a log was not compacted. It is as it was, and the job's files are gone.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactionError {
+    /// Only what is durable is compacted.
+    #[error(
+        "compaction through entry {through} was asked for, but the log is durable through {durable} only"
+    )]
+    NotDurable {
+        /// How far was asked for.
+        through: Index,
+        /// How far it is durable.
+        durable: EntryId,
+    },
+    /// A job of this log is under way, or was finished and neither adopted nor dropped.
+    #[error("a compaction of this log is under way")]
+    Running,
+    /// The job was told to stop.
+    #[error("the compaction was cancelled")]
+    Cancelled,
+    /// The log was trimmed or began anew while the job was at it.
+    #[error("{}: the log changed under its compaction", file.display())]
+    Changed {
+        /// The segment file that is gone, or another one now.
+        file: PathBuf,
+    },
+    /// The disk failed, or is full.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The bytes are not those that were written.
+    #[error("{}: damaged at byte {at} (log position {position}): {reason}", file.display())]
+    Corrupt {
+        /// The segment file.
+        file: PathBuf,
+        /// The byte within it.
+        at: u64,
+        /// The same place as a log position.
+        position: Position,
+        /// What is wrong.
+        reason: Damage,
+    },
+}
+
+/// Why the result of a compaction was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// The disk would not. A leading part may have been taken; the log is whole. Compact again later.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A sync failed: stop the process.
+    #[error("{}: {source}", file.display())]
+    SyncFailed {
+        /// The file or directory.
+        file: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
 /// Why entries were not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -58,6 +58,11 @@ impl<D: Disk> OpenFiles<D> {
         }
     }
 
+    /// Closes the file of segment `sequence`, whose name is another file's now.
+    pub(crate) fn forget(&self, sequence: u64) {
+        self.open.lock().retain(|(held, _)| *held != sequence);
+    }
+
     /// Closes all.
     pub(crate) fn close(&self) {
         self.open.lock().clear();

@@ -92,19 +92,21 @@ impl SparseIndex {
 }
 
 /// The greatest timestamp of a data entry, read from its record batch: `max_timestamp` stands at bytes 35..43 of a
-/// Kafka record batch, big-endian. The payload comes in two parts.
+/// Kafka record batch, big-endian. The payload comes in two parts. A batch that compaction left without records has
+/// none.
 pub(crate) fn batch_time_max(kind: EntryKind, payload: [&[u8]; 2]) -> Option<Timestamp> {
     if kind != EntryKind::Data || payload[0].len() + payload[1].len() < BATCH_HEADER_BYTES {
         return None;
     }
-    let mut bytes = [0; 8];
-    for (into, at) in bytes.iter_mut().zip(MAX_TIMESTAMP_AT..) {
-        *into = payload[0].get(at).copied().unwrap_or_else(|| payload[1][at - payload[0].len()]);
+    let byte = |at: usize| payload[0].get(at).copied().unwrap_or_else(|| payload[1][at - payload[0].len()]);
+    if (RECORD_COUNT_AT..BATCH_HEADER_BYTES).all(|at| byte(at) == 0) {
+        return None;
     }
-    Some(Timestamp(i64::from_be_bytes(bytes)))
+    Some(Timestamp(i64::from_be_bytes(std::array::from_fn(|nth| byte(MAX_TIMESTAMP_AT + nth)))))
 }
 
 const MAX_TIMESTAMP_AT: usize = 35;
+const RECORD_COUNT_AT: usize = 57;
 const BATCH_HEADER_BYTES: usize = 61;
 
 #[cfg(test)]
@@ -187,6 +189,8 @@ mod tests {
     fn time_is_found_across_parts() {
         let mut batch = vec![0; 61];
         batch[35..43].copy_from_slice(&0x0102_0304_0506_0708_i64.to_be_bytes());
+        assert_eq!(batch_time_max(EntryKind::Data, [&batch, &[]]), None, "it has no records");
+        batch[60] = 1;
         for cut in 0..=61 {
             let (head, tail) = batch.split_at(cut);
             let time = batch_time_max(EntryKind::Data, [head, tail]);

@@ -7,12 +7,15 @@
 //! the same way through [`StateFile`]. [`SyncSet`] merges the tickets of many logs into one round. A failed sync is
 //! final: stop the process.
 //!
+//! [`compact`] makes a log smaller the same way: a job to run, and its result to adopt.
+//!
 //! In reading order: [`disk`] (the traits), [`real`] and `map`, [`sim`], [`segment`], `index`, `recover`, [`log`],
-//! `staged`, `room`, `allocate`, `durable`, `cut`, [`read`], [`sync`], [`state`], [`error`]. The byte layouts are in
-//! `FORMAT.md`.
+//! `staged`, `room`, `allocate`, `durable`, `cut`, `trim`, `walk`, [`read`], [`compact`], [`sync`], [`state`], [`error`]. The
+//! byte layouts are in `FORMAT.md`.
 #![deny(unsafe_code)]
 
 mod allocate;
+pub mod compact;
 mod cut;
 pub mod disk;
 mod durable;
@@ -30,10 +33,13 @@ pub mod sim;
 mod staged;
 pub mod state;
 pub mod sync;
+mod trim;
+mod walk;
 
 pub use allocate::Allocation;
+pub use compact::{Compacted, Compaction, CompactionFacts, CompactionRule};
 pub use disk::{Disk, DiskFile};
-pub use error::{AppendError, Damage, OpenError, ReadError, RetainError};
+pub use error::{AdoptError, AppendError, CompactionError, Damage, OpenError, ReadError, RetainError};
 pub use log::{Log, LogOptions};
 pub use read::{BatchesRead, EntriesRead};
 pub use real::RealDisk;

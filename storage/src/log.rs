@@ -4,6 +4,7 @@
 //! of bytes only grow, and a byte once written never changes: truncation seals the segment and opens a new one.
 
 use crate::allocate::Progress;
+use crate::compact::{self, TempFiles};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{AppendError, OpenError};
 use crate::files::OpenFiles;
@@ -17,7 +18,7 @@ use raftline_proto::ids::{EntryId, GroupId, Index, Offset, Position, Term};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// How a log is stored. May change while the log is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Log<D: Disk> {
     pub(crate) filling: Option<Arc<Progress>>,
     recovery: Recovery,
     pub(crate) read_only: bool,
+    /// The files of the compaction under way.
+    pub(crate) compacting: Weak<TempFiles<D>>,
 }
 
 /// What is durable, and what has to be synced for more to be.
@@ -88,6 +91,8 @@ impl<D: Disk> Log<D> {
     ) -> Result<Self, OpenError> {
         let (mut log, dead) = Self::scan(disk, dir, group, options, floor)?;
         log.settle(floor).map_err(|source| OpenError::Io { file: dir.to_path_buf(), source })?;
+        compact::remove_leftovers(&log.files)
+            .map_err(|source| OpenError::Io { file: dir.to_path_buf(), source })?;
         // Only now: what takes their place is durable.
         for sequence in &dead {
             let file = log.files.path(*sequence);
@@ -154,6 +159,7 @@ impl<D: Disk> Log<D> {
             filling: None,
             recovery: recovered.facts,
             read_only: false,
+            compacting: Weak::new(),
         };
         log.durability.last = log.last();
         log.durability.through = log.end_position();
@@ -166,10 +172,15 @@ impl<D: Disk> Log<D> {
     /// on the disk. So the bytes are written once more, then synced. Little, as a rule: the floor is noted about
     /// once a second.
     fn settle(&mut self, floor: Position) -> io::Result<()> {
-        if self.end_position() <= floor {
+        let is_compacted = |segment: &Segment| segment.header.compacted.is_some();
+        if self.end_position() <= floor && !self.segments.iter().any(is_compacted) {
             return Ok(());
         }
-        for segment in self.segments.iter().filter(|segment| segment.end_position() > floor) {
+        // A compacted segment was synced before it got its name, but its name may not have been. It has to be before the
+        // files that it replaces go, and before any later one takes another's place.
+        let unsettled =
+            |segment: &&Segment| segment.end_position() > floor && segment.header.compacted.is_none();
+        for segment in self.segments.iter().filter(unsettled) {
             let file = self.files.get(segment.header.sequence)?;
             let from = floor.since(segment.header.base_position);
             let mut reader = recover::Reader::new(&*file, segment.end);

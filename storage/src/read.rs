@@ -3,22 +3,26 @@
 //! Payload checksums are not verified again here: recovery verified what was found, a follower verifies the frames it
 //! receives, and a consumer the batches. But each entry header on the way is checked against its place (group,
 //! index, offset, term), so that a stale or misdirected block is never served as something else.
+//!
+//! Where compaction dropped entries, a reader by index sees one of kind gap for each, and a reader by offset goes on with
+//! the next batch.
 
-use crate::disk::{Disk, DiskFile};
-use crate::error::{Damage, ReadError};
-use crate::index::{Point, batch_time_max};
+use crate::disk::Disk;
+use crate::error::ReadError;
+use crate::index::batch_time_max;
 use crate::log::Log;
-use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
+use crate::walk::{Step, Walk};
 use bytes::Bytes;
 use raftline_proto::batch::BatchView;
-use raftline_proto::entry::{EntryHeader, EntryKind, HEADER_BYTES};
+use raftline_proto::entry::gap::Gap;
+use raftline_proto::entry::{EntryHeader, EntryKind};
 use raftline_proto::ids::{Index, Offset, Term};
 use raftline_proto::time::Timestamp;
 
 /// Entries as they stand in the log.
 #[derive(Clone, Debug, Default)]
 pub struct EntriesRead {
-    /// Whole entries back to back, one slice a segment.
+    /// Whole entries back to back: slices of segments, and what was made for gaps.
     pub parts: Vec<Bytes>,
     /// One past the last entry read.
     pub up_to: Index,
@@ -29,7 +33,7 @@ pub struct EntriesRead {
 /// Record batches, each the payload of one data entry.
 #[derive(Clone, Debug, Default)]
 pub struct BatchesRead {
-    /// The batches, whole, in offset order.
+    /// The batches, whole, in offset order. Of compacted ones records may be missing, even all.
     pub batches: Vec<Bytes>,
     /// Their size.
     pub bytes: u64,
@@ -50,6 +54,14 @@ impl<D: Disk> Log<D> {
         // The part under way: its segment and its range in the file.
         let mut part: Option<(usize, u64, u64)> = None;
         while let Some(step) = walk.next()? {
+            if let Some(gap) = &step.gap {
+                self.push_part(&mut read, part.take())?;
+                push_gap(&mut read, gap, up_to, bytes_max);
+                if read.up_to < gap.up_to() {
+                    break;
+                }
+                continue;
+            }
             let bytes = step.header.entry_bytes();
             if step.header.id.index >= up_to || (read.bytes > 0 && read.bytes + bytes > bytes_max) {
                 break;
@@ -197,16 +209,13 @@ impl<D: Disk> Log<D> {
 
     /// All entries from `from` on, or from the first if that is later: header and payload. Ends after an error.
     pub fn replay(&self, from: Index) -> impl Iterator<Item = Result<(EntryHeader, Bytes), ReadError>> + '_ {
-        let mut walk = Some(self.walk_from_index(from.max(self.start.0.index.next())));
+        let first = from.max(self.start.0.index.next());
+        let mut replay = Replay { log: self, walk: self.walk_from_index(first), gap: None, from: first };
+        let mut ended = false;
         std::iter::from_fn(move || {
-            let next = walk.as_mut()?.next().and_then(|step| match step {
-                Some(step) => Ok(Some((step.header, self.payload(&step)?))),
-                None => Ok(None),
-            });
-            if !matches!(next, Ok(Some(_))) {
-                walk = None;
-            }
-            next.transpose()
+            let next = if ended { None } else { replay.next().transpose() };
+            ended = !matches!(next, Some(Ok(_)));
+            next
         })
     }
 
@@ -225,149 +234,48 @@ impl<D: Disk> Log<D> {
     fn payload(&self, step: &Step) -> Result<Bytes, ReadError> {
         self.slice(&self.segments[step.nth], step.payload_at(), step.end())
     }
-
-    fn slice(&self, segment: &Segment, from: u64, up_to: u64) -> Result<Bytes, ReadError> {
-        assert!(up_to <= segment.end, "bytes {from}..{up_to} of a segment that ends at {}", segment.end);
-        let sequence = segment.header.sequence;
-        self.files
-            .get(sequence)
-            .and_then(|file| file.slice(from, up_to))
-            .map_err(|source| ReadError::Io { file: self.files.path(sequence), source })
-    }
-
-    fn walk_from_index(&self, from: Index) -> Walk<'_, D> {
-        match self.segment_of(from) {
-            Some(nth) => {
-                let mut walk = self.walk_from(nth, self.segments[nth].index.by_index(from));
-                walk.skip_below = from;
-                walk
-            }
-            None => self.walk_from(self.segments.len(), None),
-        }
-    }
-
-    /// Walks entry headers from a point of segment `nth`, or from its beginning.
-    fn walk_from(&self, nth: usize, point: Option<Point>) -> Walk<'_, D> {
-        let mut walk = Walk {
-            log: self,
-            nth,
-            at: SEGMENT_HEADER_BYTES,
-            index: Index::ZERO,
-            offset: Offset::ZERO,
-            skip_below: Index::ZERO,
-            window: Window { bytes: Bytes::new(), nth, at: 0 },
-        };
-        walk.enter_segment();
-        if let Some(point) = point {
-            (walk.at, walk.index, walk.offset) = (point.at, point.index, point.offset);
-        }
-        walk
-    }
 }
 
-/// Goes through entry headers in order, checking each against its place.
-struct Walk<'a, D: Disk> {
+/// Entry by entry through the log.
+struct Replay<'a, D: Disk> {
     log: &'a Log<D>,
-    /// The segment, and the place in its file, of the next entry.
-    nth: usize,
-    at: u64,
-    /// What the next entry has to be.
-    index: Index,
-    offset: Offset,
-    /// Entries below are walked over in silence.
-    skip_below: Index,
-    window: Window,
+    walk: Walk<'a, D>,
+    /// The gap that reading is in, with entries from `from` on left, or none.
+    gap: Option<Gap>,
+    from: Index,
 }
 
-/// A piece of a segment that headers are read from.
-struct Window {
-    bytes: Bytes,
-    nth: usize,
-    at: u64,
-}
-
-/// One entry on the way.
-struct Step {
-    nth: usize,
-    at: u64,
-    header: EntryHeader,
-}
-
-impl Step {
-    fn payload_at(&self) -> u64 {
-        self.at + HEADER_BYTES as u64
-    }
-
-    fn end(&self) -> u64 {
-        self.at + self.header.entry_bytes()
-    }
-}
-
-/// How much is looked at at once. Small, because the simulated disk copies what it slices.
-const WINDOW_BYTES: u64 = 16 << 10;
-
-impl<D: Disk> Walk<'_, D> {
-    fn next(&mut self) -> Result<Option<Step>, ReadError> {
+impl<D: Disk> Replay<'_, D> {
+    fn next(&mut self) -> Result<Option<(EntryHeader, Bytes)>, ReadError> {
         loop {
-            let Some(segment) = self.log.segments.get(self.nth) else { return Ok(None) };
-            if self.at >= segment.end {
-                self.nth += 1;
-                self.enter_segment();
-                continue;
+            if let Some(header) = self.gap.as_ref().and_then(|gap| gap.entries(self.from).next()) {
+                self.from = header.id.index.next();
+                return Ok(Some((header, Bytes::new())));
             }
-            let header = self.read_header(segment)?;
-            let step = Step { nth: self.nth, at: self.at, header };
-            self.at += header.entry_bytes();
-            self.index = header.id.index.next();
-            self.offset = header.next_offset();
-            if header.id.index >= self.skip_below {
-                return Ok(Some(step));
+            let Some(step) = self.walk.next()? else { return Ok(None) };
+            if step.gap.is_none() {
+                self.gap = None;
+                return Ok(Some((step.header, self.log.payload(&step)?)));
             }
+            self.gap = step.gap;
         }
     }
+}
 
-    fn enter_segment(&mut self) {
-        self.at = SEGMENT_HEADER_BYTES;
-        if let Some(segment) = self.log.segments.get(self.nth) {
-            self.index = segment.base_index();
-            self.offset = segment.header.base_offset;
+/// Makes the entries of a gap from where reading stands, as far as they are asked for and fit.
+fn push_gap(read: &mut EntriesRead, gap: &Gap, up_to: Index, bytes_max: u64) {
+    let mut made = Vec::new();
+    for header in gap.entries(read.up_to) {
+        let bytes = header.entry_bytes();
+        if header.id.index >= up_to || (read.bytes > 0 && read.bytes + bytes > bytes_max) {
+            break;
         }
+        made.extend_from_slice(&header.encode(&[]));
+        read.bytes += bytes;
+        read.up_to = header.id.index.next();
     }
-
-    fn read_header(&mut self, segment: &Segment) -> Result<EntryHeader, ReadError> {
-        let (at, end) = (self.at, self.at + HEADER_BYTES as u64);
-        let window = &self.window;
-        if window.nth != self.nth || at < window.at || end > window.at + window.bytes.len() as u64 {
-            let up_to = segment.end.min(at + WINDOW_BYTES);
-            self.window = Window { bytes: self.log.slice(segment, at, up_to)?, nth: self.nth, at };
-        }
-        let start = usize::try_from(at - self.window.at).unwrap_or(usize::MAX);
-        let bytes = self.window.bytes.get(start..).unwrap_or(&[]);
-        EntryHeader::decode(bytes)
-            .map_err(Damage::from)
-            .and_then(|header| self.check(segment, &header).map(|()| header))
-            .map_err(|reason| ReadError::Corrupt {
-                file: self.log.files.path(segment.header.sequence),
-                at,
-                position: segment.position(at),
-                reason,
-            })
-    }
-
-    fn check(&self, segment: &Segment, header: &EntryHeader) -> Result<(), Damage> {
-        if header.group != self.log.group {
-            return Err(Damage::Group { expected: self.log.group, found: header.group });
-        }
-        if header.id.index != self.index || self.at + header.entry_bytes() > segment.end {
-            return Err(Damage::Index { expected: self.index, found: header.id.index });
-        }
-        if header.base_offset != self.offset {
-            return Err(Damage::Offset { expected: self.offset, found: header.base_offset });
-        }
-        match self.log.term_at(self.index) {
-            Some(term) if term == header.id.term => Ok(()),
-            term => Err(Damage::Term { previous: term.unwrap_or_default(), found: header.id.term }),
-        }
+    if !made.is_empty() {
+        read.parts.push(made.into());
     }
 }
 

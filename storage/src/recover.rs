@@ -9,7 +9,7 @@
 mod chain;
 mod scan;
 
-pub(crate) use scan::{Reader, cut};
+pub(crate) use scan::{Expected, Frame, Reader, cut, gap_in, next_entry};
 
 use crate::disk::Disk;
 use crate::error::{Damage, OpenError};
@@ -77,7 +77,7 @@ pub(crate) fn recover<D: Disk>(
         segments: Vec::with_capacity(live.len()),
         terms: Vec::new(),
         dead: Vec::new(),
-        next_sequence: scans.last().map_or(1, |scan| scan.sequence + 1),
+        next_sequence: scans.iter().map(last_sequence).max().unwrap_or(0) + 1,
         tail_is_zero: true,
         facts: Recovery::default(),
     };
@@ -93,6 +93,12 @@ pub(crate) fn recover<D: Disk>(
         }
     }
     Ok(recovered)
+}
+
+/// The last sequence that a file stands for. None of them is given out again: while a compacted segment is there, files
+/// with those that it replaced are void.
+fn last_sequence(scan: &Scan) -> u64 {
+    scan.state.as_ref().map_or(scan.sequence, |scanned| scanned.header.last_sequence()).max(scan.sequence)
 }
 
 fn facts_of(scan: &Scan, path: &Path, live: bool) -> SegmentFacts {
@@ -128,7 +134,9 @@ fn push_live<D: Disk>(
             recovered.terms.push(start);
         }
     }
-    recovered.tail_is_zero = scanned.tail_used == 0;
+    // Nothing is ever written behind a compacted segment's entries: its header says where they end.
+    let is_compacted = scanned.header.compacted.is_some();
+    recovered.tail_is_zero = scanned.tail_used == 0 && !is_compacted;
     recovered.facts.bytes_cut = scanned.tail_used;
     recovered.segments.push(Segment {
         header: scanned.header,
@@ -139,6 +147,7 @@ fn push_live<D: Disk>(
         written: if scanned.tail_used == 0 { scanned.end } else { len },
         allocated: len,
         index: scanned.index,
+        dirty: scanned.dirty,
     });
     Ok(())
 }

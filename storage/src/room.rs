@@ -5,7 +5,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::files::OpenFiles;
 use crate::index::SparseIndex;
 use crate::log::{Log, LogOptions};
-use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentStart};
+use crate::segment::{Dirty, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentStart};
 use raftline_proto::ids::{EntryId, Offset, Position};
 use raftline_proto::time::Timestamp;
 use std::io::{self, IoSlice};
@@ -48,8 +48,15 @@ impl<D: Disk> Log<D> {
         // If nothing stays, the new segment needs no other, and nothing that a power cut may leave of others counts.
         let start = if keep == 0 { SegmentStart::Begins } else { SegmentStart::Continues };
         let base_position = self.segments.last().map_or(Position::ZERO, Segment::written_position);
-        let header =
-            SegmentHeader { group: self.group, sequence, start, previous, base_offset, base_position };
+        let header = SegmentHeader {
+            group: self.group,
+            sequence,
+            start,
+            previous,
+            base_offset,
+            base_position,
+            compacted: None,
+        };
         let file = self.files.create(sequence)?;
         let allocated = next_length(0, SEGMENT_HEADER_BYTES, self.options.segment_bytes);
         if let Err(error) = file.allocate(0, allocated) {
@@ -79,6 +86,7 @@ impl<D: Disk> Log<D> {
             written: SEGMENT_HEADER_BYTES,
             allocated,
             index: SparseIndex::default(),
+            dirty: Dirty::default(),
         });
         self.sealed = false;
         self.durability.note_written(&file, position);

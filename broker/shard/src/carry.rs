@@ -80,11 +80,10 @@ impl Group {
         for entry in entries {
             let fits = match (&entry.body, &self.body) {
                 (EntryBody::NoOp | EntryBody::Membership(_), _)
-                | (EntryBody::Data(_), Body::Partition(_))
+                | (EntryBody::Data(_) | EntryBody::Command(_) | EntryBody::Gap { .. }, Body::Partition(_))
                 | (EntryBody::Metadata(_), Body::Coordinator(_)) => true,
-                (EntryBody::Data(_), Body::Coordinator(_)) | (EntryBody::Metadata(_), Body::Partition(_)) => {
-                    false
-                }
+                (EntryBody::Data(_) | EntryBody::Command(_) | EntryBody::Gap { .. }, Body::Coordinator(_))
+                | (EntryBody::Metadata(_), Body::Partition(_)) => false,
             };
             if !fits {
                 return Err(ShardAlarm::Unexpected(
@@ -358,7 +357,11 @@ impl Group {
 fn plain_entry(entry: &EntryInfo) -> Entry {
     let membership = match &entry.body {
         EntryBody::Membership(membership) => Some(membership.clone()),
-        EntryBody::NoOp | EntryBody::Data(_) | EntryBody::Metadata(_) => None,
+        EntryBody::NoOp
+        | EntryBody::Data(_)
+        | EntryBody::Metadata(_)
+        | EntryBody::Command(_)
+        | EntryBody::Gap { .. } => None,
     };
     Entry { id: entry.header.id, entry_bytes: entry.header.entry_bytes(), membership }
 }

@@ -87,7 +87,9 @@ impl Tail {
             return Ok(None);
         }
         let body = match &entry.body {
-            EntryBody::NoOp | EntryBody::Membership(_) => TailBody::Plain,
+            EntryBody::NoOp | EntryBody::Membership(_) | EntryBody::Command(_) | EntryBody::Gap { .. } => {
+                TailBody::Plain
+            }
             EntryBody::Data(batch) => TailBody::Data(*batch),
             EntryBody::Metadata(records) => TailBody::Metadata(records.clone()),
         };

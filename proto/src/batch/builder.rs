@@ -130,6 +130,7 @@ impl Builder {
             leader_epoch: -1,
             crc: 0,
             attributes: Attributes::of_codec(codec),
+            offset_count: self.record_count,
             record_count: self.record_count,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,

@@ -56,12 +56,13 @@ pub enum BatchError {
         /// Its number.
         found: u16,
     },
-    /// No records, or more than the bound.
+    /// More records than the bound, fewer than none, or none from a client.
     RecordCount {
         /// The field.
         found: i32,
     },
-    /// The last offset delta is not the record count less one.
+    /// The last offset delta is less than the record count less one, or over the bound; or, from a client, not just
+    /// that.
     LastOffsetDelta {
         /// The record count.
         record_count: i32,
@@ -122,13 +123,15 @@ pub enum RecordError {
         /// Bytes left over.
         bytes: u64,
     },
-    /// Its offset delta is not its place in the batch.
+    /// Its offset delta is not its place in the batch, or in a compacted one, one that it may have there.
     OffsetDelta {
         /// The field.
         found: i32,
     },
     /// Its timestamp does not fit 64 bits.
     Timestamp,
+    /// It has no key, and is meant for a compacted topic.
+    NoKey,
     /// More headers than [`crate::limits::RECORD_HEADERS_MAX`], or fewer than none.
     HeaderCount {
         /// The field.
@@ -243,6 +246,7 @@ impl fmt::Display for RecordError {
             Self::Trailing { bytes } => write!(formatter, "{bytes} bytes after its last field"),
             Self::OffsetDelta { found } => write!(formatter, "offset delta {found} is not its place"),
             Self::Timestamp => write!(formatter, "its timestamp does not fit 64 bits"),
+            Self::NoKey => write!(formatter, "it has no key, and the topic is compacted by keys"),
             Self::HeaderCount { found } => write!(formatter, "{found} headers"),
             Self::AfterLast { bytes } => write!(formatter, "{bytes} bytes follow the last record"),
         }

@@ -68,11 +68,14 @@ impl ExactSizeIterator for Headers<'_> {}
 
 /// Iterates over the unpacked records of a batch; after an error it ends.
 ///
-/// Yields exactly as many records as the batch's header says, or an error.
+/// Yields exactly as many records as the batch's header says, or an error. Their offsets ascend; they are dense unless
+/// compaction dropped some.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     header: BatchHeader,
     at: u32,
+    /// The least offset delta that the next record may have.
+    next_delta: u32,
     reader: Reader<'a>,
 }
 
@@ -80,18 +83,28 @@ impl<'a> Records<'a> {
     /// The records in `unpacked`, what follows the header of a batch, unpacked if a codec is named there.
     #[must_use]
     pub const fn new(header: &BatchHeader, unpacked: &'a [u8]) -> Self {
-        Self { header: *header, at: 0, reader: Reader::new(unpacked) }
+        Self { header: *header, at: 0, next_delta: 0, reader: Reader::new(unpacked) }
+    }
+
+    /// How many bytes of the records were not read yet.
+    #[cfg(feature = "std")]
+    pub(super) const fn remaining(&self) -> usize {
+        self.reader.remaining()
     }
 
     fn read(&mut self) -> Result<Record<'a>, RecordError> {
+        let offsets = u64::from(self.header.offset_count);
         let size = read_size(&mut self.reader)?.ok_or(RecordError::Length { found: -1 })?;
         let mut reader = Reader::new(self.reader.bytes(size)?);
         reader.u8()?;
         let timestamp_delta = reader.varlong()?;
         let offset_delta = reader.varint()?;
-        if u32::try_from(offset_delta) != Ok(self.at) {
-            return Err(RecordError::OffsetDelta { found: offset_delta });
-        }
+        // Those after it need an offset each. So in a batch that was not compacted there is one choice only.
+        let after = self.header.record_count - self.at;
+        let delta = u32::try_from(offset_delta)
+            .ok()
+            .filter(|delta| *delta >= self.next_delta && u64::from(*delta) + u64::from(after) <= offsets)
+            .ok_or(RecordError::OffsetDelta { found: offset_delta })?;
         let key = read_optional(&mut reader)?;
         let value = read_optional(&mut reader)?;
         let headers = read_headers(&mut reader)?;
@@ -104,7 +117,8 @@ impl<'a> Records<'a> {
             let timestamp = self.header.base_timestamp.0.checked_add(timestamp_delta);
             Timestamp(timestamp.ok_or(RecordError::Timestamp)?)
         };
-        Ok(Record { offset: self.header.base_offset + u64::from(self.at), timestamp, key, value, headers })
+        self.next_delta = delta + 1;
+        Ok(Record { offset: self.header.base_offset + u64::from(delta), timestamp, key, value, headers })
     }
 
     /// Ends the iteration with an error.

@@ -8,7 +8,7 @@ use crate::limits::BATCH_BYTES_MAX;
 /// Attribute bits that a plain producer may set: the codec.
 const CLIENT_ATTRIBUTES: u16 = 0x7;
 
-/// Checks a batch that a client wants appended: exactly one batch, format 2, base offset 0, dense counts, a known
+/// Checks a batch that a client wants appended: exactly one batch, format 2, base offset 0, dense offsets, a known
 /// codec, no transaction, producer fields that go together, the checksum; and of a batch that is not packed, every
 /// record. Packed records are not unpacked here: see [`super::BatchView`].
 ///
@@ -18,6 +18,17 @@ pub fn validate(bytes: &[u8]) -> Result<BatchInfo, BatchError> {
     let header = check_crc(bytes)?;
     if header.base_offset.0 != 0 {
         return Err(BatchError::BaseOffset { found: header.base_offset.0.cast_signed() });
+    }
+    let signed = |count| i32::try_from(count).expect("counts are bounded");
+    if header.record_count == 0 {
+        return Err(BatchError::RecordCount { found: 0 });
+    }
+    // Dense offsets (DESIGN D1): a batch with gaps would make offsets that no record ever had. Compaction alone leaves
+    // such, of records that were there.
+    if header.record_count != header.offset_count {
+        let (record_count, last_offset_delta) =
+            (signed(header.record_count), signed(header.offset_count - 1));
+        return Err(BatchError::LastOffsetDelta { record_count, last_offset_delta });
     }
     let attributes = header.attributes;
     if attributes.is_control() {

@@ -25,6 +25,8 @@ impl BatchView {
         let packed = batch.slice(HEADER_BYTES..);
         let unpacked = match header.attributes.codec()? {
             Codec::None => packed,
+            // What compaction leaves of a batch may have no records, and then there is nothing to unpack.
+            _ if header.record_count == 0 && packed.is_empty() => packed,
             codec => compression::unpack(codec, &packed, BATCH_UNPACKED_BYTES_MAX)?.into(),
         };
         Ok(Self { header, unpacked })
@@ -40,6 +42,11 @@ impl BatchView {
     #[must_use]
     pub fn unpacked_bytes(&self) -> usize {
         self.unpacked.len()
+    }
+
+    /// What follows the header, unpacked.
+    pub(super) fn unpacked(&self) -> &[u8] {
+        &self.unpacked
     }
 
     /// The records in order; ends after the first error.

@@ -2,6 +2,7 @@
 
 use super::{EntryBody, EntryError, EntryHeader, EntryInfo, EntryKind, HEADER_BYTES};
 use crate::batch::BatchHeader;
+use crate::command::Command;
 use crate::cursor::Reader;
 use crate::ids::{EntryId, GroupId, Offset};
 use crate::payload;
@@ -44,6 +45,11 @@ impl EntryInfo {
                 EntryBody::Membership(payload::decode_membership(payload).map_err(malformed)?)
             }
             EntryKind::Metadata => EntryBody::Metadata(payload::decode_metadata(payload).map_err(malformed)?),
+            EntryKind::Command => EntryBody::Command(Command::decode(payload).map_err(malformed)?),
+            EntryKind::Gap => {
+                Reader::new(payload).finish().map_err(|error| malformed(error.into()))?;
+                EntryBody::Gap { offsets: header.record_count }
+            }
         };
         Ok(Self { header, body })
     }
@@ -55,7 +61,7 @@ fn decode_batch(header: &EntryHeader, payload: &[u8]) -> Result<BatchHeader, Ent
     let term = u64::try_from(batch.leader_epoch).unwrap_or(u64::MAX);
     let pairs = [
         ("payload size", u64::from(header.payload_bytes), u64::from(batch.batch_bytes)),
-        ("record count", u64::from(header.record_count), u64::from(batch.record_count)),
+        ("record count", u64::from(header.record_count), u64::from(batch.offset_count)),
         ("base offset", header.base_offset.0, batch.base_offset.0),
         ("term", header.id.term.0, term),
     ];
@@ -76,6 +82,8 @@ impl EntryBody {
             Self::Data(_) => EntryKind::Data,
             Self::Membership(_) => EntryKind::Membership,
             Self::Metadata(_) => EntryKind::Metadata,
+            Self::Command(_) => EntryKind::Command,
+            Self::Gap { .. } => EntryKind::Gap,
         }
     }
 
@@ -84,7 +92,8 @@ impl EntryBody {
     pub const fn record_count(&self) -> u32 {
         match self {
             Self::Data(batch) => batch.record_count,
-            Self::NoOp | Self::Membership(_) | Self::Metadata(_) => 0,
+            Self::Gap { offsets } => *offsets,
+            Self::NoOp | Self::Membership(_) | Self::Metadata(_) | Self::Command(_) => 0,
         }
     }
 
@@ -96,8 +105,8 @@ impl EntryBody {
     pub fn payload_bytes(&self) -> u32 {
         match self {
             Self::Data(batch) => batch.batch_bytes,
-            Self::NoOp => 0,
-            Self::Membership(_) | Self::Metadata(_) => {
+            Self::NoOp | Self::Gap { .. } => 0,
+            Self::Membership(_) | Self::Metadata(_) | Self::Command(_) => {
                 let payload = self.encode_payload().map_or(0, |payload| payload.len());
                 u32::try_from(payload).expect("an encoded payload is within its bound")
             }
@@ -113,7 +122,7 @@ impl EntryBody {
     #[must_use]
     pub fn encode_payload(&self) -> Option<Vec<u8>> {
         match self {
-            Self::NoOp => Some(Vec::new()),
+            Self::NoOp | Self::Gap { .. } => Some(Vec::new()),
             Self::Data(_) => None,
             Self::Membership(membership) => {
                 Some(payload::encode_membership(membership).expect("a membership within its bounds"))
@@ -121,6 +130,7 @@ impl EntryBody {
             Self::Metadata(records) => {
                 Some(payload::encode_metadata(records).expect("metadata records within their bounds"))
             }
+            Self::Command(command) => Some(command.encode()),
         }
     }
 }

@@ -7,8 +7,11 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use raftline_proto::batch::{Builder, Codec, Header};
+use raftline_proto::command::Command;
 use raftline_proto::entry::ProducerBatch;
-use raftline_proto::ids::{ClusterId, GroupId, Incarnation, Membership, NodeId, ProducerId, TopicId};
+use raftline_proto::ids::{
+    ClusterId, GroupId, Incarnation, Index, Membership, NodeId, Offset, ProducerId, TopicId,
+};
 use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
 use raftline_proto::time::Timestamp;
 
@@ -94,6 +97,20 @@ pub fn membership() -> impl Strategy<Value = Membership> {
             voters: voters.into_iter().map(NodeId).collect(),
         }
     })
+}
+
+pub fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(through, end, before, start)| {
+            Command::Compact {
+                through: Index(through),
+                end_offset: Offset(end),
+                tombstones_before: Offset(before),
+                start_offset: Offset(start),
+            }
+        }),
+        any::<u64>().prop_map(|offset| Command::TrimTo { offset: Offset(offset) }),
+    ]
 }
 
 fn partitions() -> impl Strategy<Value = Vec<PartitionRecord>> {

@@ -15,8 +15,13 @@ use std::path::Path;
 /// something that was lost, and is lost with it.
 pub(super) fn chain(scans: &[Scan]) -> Vec<usize> {
     let mut live: Vec<usize> = Vec::new();
+    let mut replaced_through = 0;
     for (nth, scan) in scans.iter().enumerate() {
         let Ok(scanned) = &scan.state else { continue };
+        // A power cut, or a kill, came before the files that a compacted segment replaces were gone.
+        if scan.sequence <= replaced_through {
+            continue;
+        }
         let keep = match scanned.header.start {
             SegmentStart::Begins => Some(0),
             SegmentStart::Continues => joins(scans, &live, scanned),
@@ -24,6 +29,7 @@ pub(super) fn chain(scans: &[Scan]) -> Vec<usize> {
         if let Some(keep) = keep {
             live.truncate(keep);
             live.push(nth);
+            replaced_through = scanned.header.last_sequence();
         }
     }
     live
@@ -58,8 +64,19 @@ pub(super) fn check_floor(
 ) -> Result<(), OpenError> {
     let file_of = |scan: &Scan| dir.join(file_name(scan.sequence));
     let corrupt = |file, at, position, reason| OpenError::Corrupt { file, at, position, floor, reason };
+    for nth in live {
+        let Ok(Scanned { header, up_to, end, next_offset, stop, .. }) = &scans[*nth].state else { continue };
+        // It was synced as a whole before it got its name, and took the place of entries that were durable. So
+        // whatever the floor, what is missing of it was vouched for.
+        if let Some(range) = header.compacted
+            && (range.up_to, range.end, range.next_offset) != (*up_to, *end, *next_offset)
+        {
+            let reason = if *stop == Damage::Entry(EntryError::Empty) { Damage::Missing } else { *stop };
+            return Err(corrupt(file_of(&scans[*nth]), *end, header.position(*end), reason));
+        }
+    }
     let last_live = live.last().and_then(|nth| scans[*nth].state.as_ref().ok().map(|state| (*nth, state)));
-    let end = last_live.map_or(Position::ZERO, |(_, last)| last.header.base_position + last.end);
+    let end = last_live.map_or(Position::ZERO, |(_, last)| last.header.position(last.end));
     if end >= floor {
         return Ok(());
     }

@@ -5,9 +5,10 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, HeaderError, OpenError};
 use crate::index::{SparseIndex, batch_time_max};
 use crate::segment::{
-    SEGMENT_HEADER_BYTES, SEGMENT_VERSION, Segment, SegmentHeader, crc32, sequence_of, u32_at,
+    COMPACTED_HEADER_BYTES, Dirty, SEGMENT_VERSION, Segment, SegmentHeader, crc32, sequence_of, u32_at,
 };
-use raftline_proto::entry::{self, EntryError, EntryHeader};
+use raftline_proto::entry::gap::Gap;
+use raftline_proto::entry::{self, EntryError, EntryHeader, EntryKind};
 use raftline_proto::ids::{EntryId, GroupId, Index, Offset};
 use std::io;
 use std::path::Path;
@@ -26,6 +27,7 @@ pub(super) struct Scanned {
     pub(super) end: u64,
     pub(super) next_offset: Offset,
     pub(super) index: SparseIndex,
+    pub(super) dirty: Dirty,
     /// The first entry of each term in this segment, the first entry's always among them.
     pub(super) terms: Vec<EntryId>,
     pub(super) stop: Damage,
@@ -54,7 +56,7 @@ fn scan_file<D: Disk>(disk: &D, path: &Path, sequence: u64, group: GroupId) -> R
     let file = disk.open(path).map_err(failed)?;
     let len = file.len().map_err(failed)?;
     let mut reader = Reader::new(&*file, len);
-    let head = reader.bytes(0, SEGMENT_HEADER_BYTES).map_err(failed)?.unwrap_or(&[]);
+    let head = reader.bytes(0, len.min(COMPACTED_HEADER_BYTES)).map_err(failed)?.unwrap_or(&[]);
     let header = match SegmentHeader::decode(head) {
         Ok(header) => header,
         Err(HeaderError::Version { found }) => {
@@ -81,9 +83,10 @@ fn scan_entries<F: DiskFile>(reader: &mut Reader<'_, F>, header: SegmentHeader) 
     let mut scanned = Scanned {
         header,
         up_to: header.base_index(),
-        end: SEGMENT_HEADER_BYTES,
+        end: header.entries_at(),
         next_offset: header.base_offset,
         index: SparseIndex::default(),
+        dirty: Dirty { at: header.entries_at(), time: None },
         terms: Vec::new(),
         stop: Damage::Entry(EntryError::Empty),
         tail_used: 0,
@@ -91,14 +94,16 @@ fn scan_entries<F: DiskFile>(reader: &mut Reader<'_, F>, header: SegmentHeader) 
     let mut expected = Expected::after(header.group, header.previous, header.base_offset);
     loop {
         match next_entry(reader, scanned.end, &expected)? {
-            Ok((header, payload)) => {
-                let time_max = batch_time_max(header.kind, [payload, &[]]);
+            Ok(frame) => {
+                let header = frame.header;
+                let time_max = batch_time_max(header.kind, [frame.payload(), &[]]);
                 scanned.index.note(&header, scanned.end, time_max);
                 if scanned.terms.last().is_none_or(|last| last.term != header.id.term) {
                     scanned.terms.push(header.id);
                 }
                 scanned.end += header.entry_bytes();
-                expected.advance(&header);
+                scanned.dirty.note(&scanned.header, header.id.index, scanned.end, time_max);
+                expected.advance(&frame);
             }
             Err(damage) => {
                 scanned.up_to = expected.index;
@@ -125,12 +130,37 @@ fn tail_used<F: DiskFile>(reader: &mut Reader<'_, F>, from: u64) -> io::Result<u
     Ok(used)
 }
 
-/// Reads and verifies the entry at `at`.
-fn next_entry<'r, F: DiskFile>(
+/// A frame of a segment file: an entry, or the gap that several have left.
+pub(crate) struct Frame<'r> {
+    /// Of the first entry, if it is a gap, with the offsets of all.
+    pub(crate) header: EntryHeader,
+    pub(crate) gap: Option<Gap>,
+    /// Header and payload.
+    pub(crate) bytes: &'r [u8],
+}
+
+impl<'r> Frame<'r> {
+    pub(crate) fn payload(&self) -> &'r [u8] {
+        &self.bytes[entry::HEADER_BYTES..]
+    }
+
+    /// One past its last entry.
+    pub(crate) fn up_to(&self) -> Index {
+        self.gap.as_ref().map_or(self.header.id.index.next(), Gap::up_to)
+    }
+}
+
+/// The gap in a frame of that kind.
+pub(crate) fn gap_in(header: &EntryHeader, payload: &[u8]) -> Result<Option<Gap>, EntryError> {
+    if header.kind == EntryKind::Gap { Gap::decode(header, payload).map(Some) } else { Ok(None) }
+}
+
+/// Reads and verifies the frame at `at`.
+pub(crate) fn next_entry<'r, F: DiskFile>(
     reader: &'r mut Reader<'_, F>,
     at: u64,
     expected: &Expected,
-) -> io::Result<Result<(EntryHeader, &'r [u8]), Damage>> {
+) -> io::Result<Result<Frame<'r>, Damage>> {
     let available = reader.len.saturating_sub(at);
     let Some(head) = reader.bytes(at, entry::HEADER_BYTES as u64)? else {
         let error = EntryError::Truncated { needed: entry::HEADER_BYTES as u64, available };
@@ -152,21 +182,23 @@ fn next_entry<'r, F: DiskFile>(
     let Some(bytes) = reader.bytes(at, bytes_needed)? else {
         return Ok(Err(EntryError::Truncated { needed: bytes_needed, available }.into()));
     };
-    Ok(EntryHeader::verify(bytes)
-        .map_err(Damage::from)
-        .and_then(|header| expected.check(&header).map(|()| (header, &bytes[entry::HEADER_BYTES..]))))
+    Ok(EntryHeader::verify(bytes).map_err(Damage::from).and_then(|header| {
+        expected.check(&header)?;
+        let gap = gap_in(&header, &bytes[entry::HEADER_BYTES..])?;
+        Ok(Frame { header, gap, bytes })
+    }))
 }
 
 /// What the next entry of a log has to be.
-struct Expected {
+pub(crate) struct Expected {
     group: GroupId,
-    index: Index,
-    offset: Offset,
+    pub(crate) index: Index,
+    pub(crate) offset: Offset,
     previous: EntryId,
 }
 
 impl Expected {
-    fn after(group: GroupId, previous: EntryId, offset: Offset) -> Self {
+    pub(crate) fn after(group: GroupId, previous: EntryId, offset: Offset) -> Self {
         Self { group, index: previous.index.next(), offset, previous }
     }
 
@@ -187,14 +219,15 @@ impl Expected {
         Ok(())
     }
 
-    fn advance(&mut self, header: &EntryHeader) {
-        self.previous = header.id;
-        self.index = header.id.index.next();
-        self.offset = header.next_offset();
+    pub(crate) fn advance(&mut self, frame: &Frame<'_>) {
+        self.previous = frame.header.id;
+        self.index = frame.up_to();
+        self.offset = frame.header.next_offset();
     }
 }
 
-/// Cuts a segment's view so that `from` and all after it are gone. `from` is one of its entries or the next.
+/// Cuts a segment's view so that `from` and all after it are gone. `from` is one of its entries or the next, and not
+/// within a gap.
 pub(crate) fn cut<F: DiskFile>(segment: &mut Segment, file: &F, from: Index) -> io::Result<()> {
     assert!(segment.base_index() <= from && from <= segment.up_to, "entry {from} is not in this segment");
     if from == segment.up_to {
@@ -202,7 +235,7 @@ pub(crate) fn cut<F: DiskFile>(segment: &mut Segment, file: &F, from: Index) -> 
     }
     let mut index = segment.index.clone();
     let point = index.cut(from);
-    let mut at = point.map_or(SEGMENT_HEADER_BYTES, |point| point.at);
+    let mut at = point.map_or(segment.header.entries_at(), |point| point.at);
     let mut next_offset = point.map_or(segment.header.base_offset, |point| point.offset);
     let mut next_index = point.map_or(segment.base_index(), |point| point.index);
     let mut reader = Reader::new(file, segment.end);
@@ -215,11 +248,16 @@ pub(crate) fn cut<F: DiskFile>(segment: &mut Segment, file: &F, from: Index) -> 
             let found = Damage::Index { expected: next_index, found: header.id.index };
             return Err(io::Error::other(found));
         }
+        let gap = gap_in(&header, payload).map_err(io::Error::other)?;
         index.note(&header, at, batch_time_max(header.kind, [payload, &[]]));
         at += header.entry_bytes();
         next_offset = header.next_offset();
-        next_index = next_index.next();
+        next_index = gap.map_or(next_index.next(), |gap| gap.up_to());
     }
+    if next_index != from {
+        return Err(io::Error::other(Damage::Index { expected: from, found: next_index }));
+    }
+    segment.dirty.time = segment.dirty.time.filter(|(index, _)| *index < from);
     segment.index = index;
     segment.up_to = from;
     segment.end = at;

@@ -4,8 +4,8 @@
 //! confirmed sync, and nothing that was confirmed is missing, unless it was truncated or trimmed on purpose.
 
 use crate::common::{Chance, Entry, Writer, chance, contents, fresh, id, open, sync};
-use raftline_proto::ids::{EntryId, Index, Position};
-use raftline_storage::{Log, SimDisk};
+use raftline_proto::ids::{EntryId, Index, Offset, Position};
+use raftline_storage::{CompactionRule, Log, SimDisk};
 use rand::Rng;
 
 const ROUNDS: u64 = 300;
@@ -73,7 +73,8 @@ impl World {
 
     fn live(&mut self) {
         for _ in 0..self.chance.random_range(0..15) {
-            match self.chance.random_range(0..20) {
+            match self.chance.random_range(0..22) {
+                20..22 => self.compact(),
                 0..10 => self.append(),
                 10..12 => self.truncate(),
                 12..17 => self.sync(),
@@ -122,6 +123,11 @@ impl World {
             return;
         }
         let from = state.start.index + 1 + self.chance.random_range(0..state.entries.len() as u64);
+        // What is compacted is committed.
+        let from = from.max(self.log.compaction_facts().clean_through.next());
+        if from > self.log.last().index {
+            return;
+        }
         self.log.truncate(from).unwrap();
         state.entries.retain(|(header, _)| header.id.index < from);
         self.states.push(state);
@@ -149,6 +155,31 @@ impl World {
         state.start = self.log.start().0;
         state.entries.retain(|(header, _)| header.id.index > state.start.index);
         self.states.push(state);
+    }
+
+    /// Files are rewritten and merged, but the entries here are none that compaction drops: nothing changes.
+    fn compact(&mut self) {
+        self.sync();
+        let state = self.now();
+        if state.entries.is_empty() {
+            return;
+        }
+        let through = state.start.index + 1 + self.chance.random_range(0..state.entries.len() as u64);
+        let rule = CompactionRule { through, tombstones_before: Offset(0), memory_bytes_max: 0 };
+        // One at a time, and one may never end.
+        let Ok(Some(job)) = self.log.compaction(rule) else { return };
+        if self.chance.random() {
+            self.append();
+        }
+        let Ok(done) = job.run() else { return };
+        match self.chance.random_range(0..6) {
+            0 => return,
+            // It is killed with the job's files in place.
+            1 => std::mem::forget(done),
+            _ => drop(self.log.adopt(done).unwrap()),
+        }
+        let now: Vec<Entry> = contents(&self.log);
+        assert_eq!(now, self.now().entries);
     }
 
     fn reset(&mut self) {

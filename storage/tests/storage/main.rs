@@ -5,9 +5,13 @@
 )]
 
 mod common;
+mod compacting;
+mod compacting_crash;
 mod crash;
 mod full;
+mod keyed;
 mod model;
+mod power;
 mod reading;
 mod real;
 mod recovery;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use raftline_proto::entry::{EntryHeader, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, Index, Offset, Position};
 use raftline_proto::time::Timestamp;
-use raftline_storage::{Log, SimDisk};
+use raftline_storage::{CompactionRule, Log, SimDisk};
 use rand::Rng;
 
 const ROUNDS: u64 = 100;
@@ -57,7 +57,8 @@ fn round(seed: u64) {
     let (disk, mut log) = fresh(segment_bytes);
     let mut model = Model { start: (EntryId::ZERO, Offset::ZERO), entries: Vec::new(), term: 1 };
     for _ in 0..STEPS {
-        match chance.random_range(0..20) {
+        match chance.random_range(0..22) {
+            20..22 => compact(&mut chance, &mut log, &mut model),
             0..9 => append(&mut chance, &mut log, &mut model),
             9 => model.term += 1,
             10..12 => truncate(&mut chance, &mut log, &mut model),
@@ -103,7 +104,8 @@ fn append(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
 }
 
 fn truncate(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
-    let from = model.index(chance);
+    // What is compacted is committed.
+    let from = model.index(chance).max(log.compaction_facts().clean_through.next());
     log.truncate(from).unwrap();
     model.entries.retain(|(header, _)| header.id.index < from);
     model.term += 1;
@@ -119,6 +121,25 @@ fn retain(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
     assert!(moved.is_none() || log.bytes() >= bytes_max, "too much went");
     model.start = log.start();
     model.entries.retain(|(header, _)| header.id.index > model.start.0.index);
+}
+
+/// The data entries here hold no record batches, so that they stay; what holds no data goes.
+fn compact(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
+    sync(log);
+    let through = model.index(chance).min(model.last().index);
+    let rule = CompactionRule { through, tombstones_before: Offset(0), memory_bytes_max: 0 };
+    let Some(job) = log.compaction(rule).unwrap() else { return };
+    let done = job.run().unwrap();
+    if chance.random() {
+        append(chance, log, model);
+    }
+    let facts = log.adopt(done).unwrap();
+    assert_eq!(facts.clean_through, through);
+    for (header, _) in model.entries.iter_mut().filter(|(header, _)| header.id.index <= through) {
+        if header.kind == EntryKind::NoOp {
+            header.kind = EntryKind::Gap;
+        }
+    }
 }
 
 fn reset(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {

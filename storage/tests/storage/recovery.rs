@@ -227,13 +227,13 @@ fn newer_versions_are_refused_wherever_they_are() {
     let (disk, _, floor) = half_durable();
     let file = segment_files(&disk).remove(0);
     let mut head = disk.read(&file).unwrap()[..64].to_vec();
-    head[8] = 2;
+    head[8] = 3;
     let crc = crc32fast::hash(&head[4..]);
     head[..4].copy_from_slice(&crc.to_le_bytes());
     disk.damage(&file, 0, &head).unwrap();
     for floor in [Position::ZERO, floor] {
         let error = open_error(&disk, floor);
-        assert!(matches!(error, OpenError::NewerVersion { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, OpenError::NewerVersion { found: 3, known: 2, .. }), "{error}");
         assert!(error.to_string().contains("run a newer Raftline"), "{error}");
     }
     // An entry in a newer layout, above the floor: it is no torn tail. With a bad checksum it is.

@@ -1,11 +1,17 @@
 //! `raftline log diff`: whether replicas hold the same entries, byte for byte.
+//!
+//! Replicas compact when they find the time. So where one is compacted the entries have to be the same but for records
+//! that one of them has dropped.
 
 use super::disk::ReadOnlyDisk;
 use super::place::{LogPlace, find};
 use crate::cli::Common;
 use crate::output::{self, Output, print, print_json, table};
 use anyhow::Context as _;
-use raftline_client::proto::ids::{GroupId, Index};
+use bytes::Bytes;
+use raftline_client::proto::batch::{BatchView, Record};
+use raftline_client::proto::entry::{EntryHeader, EntryKind};
+use raftline_client::proto::ids::{GroupId, Index, Offset};
 use raftline_storage::Log;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +49,7 @@ pub fn compare(places: &[Option<LogPlace>]) -> anyhow::Result<Comparison> {
     let last = logs.iter().map(|log| log.as_ref().map(|log| log.last().index)).collect();
     let held: Vec<&Log<ReadOnlyDisk>> = logs.iter().flatten().collect();
     let from = held.iter().map(|log| log.start().0.index.next()).max().unwrap_or_default();
+    let clean_through = held.iter().map(|log| log.compaction_facts().clean_through).max().unwrap_or_default();
     let mut copies: Vec<_> = held.iter().map(|log| log.replay(from)).collect();
     let mut comparison = Comparison { last, ..Comparison::default() };
     let Some((first, others)) = copies.split_first_mut() else { return Ok(comparison) };
@@ -51,7 +58,7 @@ pub fn compare(places: &[Option<LogPlace>]) -> anyhow::Result<Comparison> {
         for (position, other) in others.iter_mut().enumerate() {
             let Some(other) = other.next() else { return Ok(comparison) };
             let other = other?;
-            if other != entry {
+            if other != entry && !is_compacted(&entry, &other, clean_through) {
                 let what = if other.0 == entry.0 { "payload" } else { "header" };
                 comparison.difference = Some(format!(
                     "entry {} of the first copy and {} of copy {} have another {what}",
@@ -66,6 +73,35 @@ pub fn compare(places: &[Option<LogPlace>]) -> anyhow::Result<Comparison> {
     }
     Ok(comparison)
 }
+
+/// Whether two copies of an entry differ by no more than what compaction drops.
+fn is_compacted(one: &Entry, other: &Entry, clean_through: Index) -> bool {
+    let place = |(header, _): &Entry| (header.group, header.id, header.base_offset, header.record_count);
+    if place(one) != place(other) || one.0.id.index > clean_through {
+        return false;
+    }
+    let drops =
+        |(header, _): &Entry| matches!(header.kind, EntryKind::NoOp | EntryKind::Data | EntryKind::Command);
+    match (one.0.kind, other.0.kind) {
+        (EntryKind::Data, EntryKind::Data) => have_records_in_common(&one.1, &other.1),
+        (EntryKind::Gap, _) => drops(other),
+        (_, EntryKind::Gap) => drops(one),
+        (_, _) => false,
+    }
+}
+
+/// Whether the records that both batches hold are the same.
+fn have_records_in_common(one: &Bytes, other: &Bytes) -> bool {
+    let (Ok(one), Ok(other)) = (BatchView::open(one), BatchView::open(other)) else { return false };
+    let records: BTreeMap<Offset, Record<'_>> =
+        one.records().map_while(Result::ok).map(|record| (record.offset, record)).collect();
+    one.header().producer == other.header().producer
+        && other.records().all(|record| {
+            record.is_ok_and(|record| records.get(&record.offset).is_none_or(|same| *same == record))
+        })
+}
+
+type Entry = (EntryHeader, Bytes);
 
 /// Compares every group that any of the directories holds.
 ///

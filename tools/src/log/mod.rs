@@ -14,6 +14,7 @@ use place::LogPlace;
 use raftline_client::proto::batch::BatchView;
 use raftline_client::proto::entry::{EntryBody, EntryHeader, EntryInfo};
 use raftline_client::proto::ids::{GroupId, Index};
+use raftline_storage::SegmentFacts;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -102,13 +103,16 @@ fn dump_entries(
         match common.output {
             Output::Json => {
                 let mut document = entry_json(&header, &info.body);
+                if let Some(view) = &view {
+                    document["batch_record_count"] = view.header().record_count.into();
+                }
                 if let Some(view) = view.as_ref().filter(|_| args.records) {
                     document["records"] = records_json(view)?;
                 }
                 writeln!(out, "{document}")?;
             }
             Output::Text => {
-                writeln!(out, "{}", entry_text(&header, &info.body))?;
+                writeln!(out, "{}", entry_text(&header, &info.body, view.as_ref()))?;
                 if let Some(view) = view.as_ref().filter(|_| args.records) {
                     for record in view.records() {
                         let record = record.map_err(|error| anyhow::anyhow!("{}: {error}", header.id))?;
@@ -132,7 +136,8 @@ fn dump_entries(
     Ok(())
 }
 
-fn entry_text(header: &EntryHeader, body: &EntryBody) -> String {
+/// A line for people; of a compacted batch it says how many records are left.
+fn entry_text(header: &EntryHeader, body: &EntryBody, view: Option<&BatchView>) -> String {
     let place = format!("group {} entry {}", header.group, header.id);
     match body {
         EntryBody::NoOp => format!("{place} no-op"),
@@ -141,8 +146,10 @@ fn entry_text(header: &EntryHeader, body: &EntryBody) -> String {
                 format!(" producer {} sequence {}", producer.id, producer.base_sequence)
             });
             let last = header.base_offset + u64::from(header.record_count - 1);
+            let left = view.map(|view| view.header().record_count).filter(|left| *left < header.record_count);
+            let left = left.map_or(String::new(), |left| format!(" with {left} records left"));
             format!(
-                "{place} offsets {} to {last}, {} bytes{producer}",
+                "{place} offsets {} to {last}{left}, {} bytes{producer}",
                 header.base_offset, header.payload_bytes
             )
         }
@@ -154,6 +161,12 @@ fn entry_text(header: &EntryHeader, body: &EntryBody) -> String {
         EntryBody::Metadata(records) => {
             let records: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
             format!("{place} {}", records.join("; "))
+        }
+        EntryBody::Command(command) => format!("{place} {command:?}"),
+        EntryBody::Gap { offsets: 0 } => format!("{place} dropped by compaction"),
+        EntryBody::Gap { offsets } => {
+            let last = header.base_offset + u64::from(offsets - 1);
+            format!("{place} offsets {} to {last} dropped by compaction", header.base_offset)
         }
     }
 }
@@ -184,6 +197,11 @@ fn entry_json(header: &EntryHeader, body: &EntryBody) -> Value {
             document["kind"] = "metadata".into();
             document["records"] = records.iter().map(|record| format!("{record:?}")).collect();
         }
+        EntryBody::Command(command) => {
+            document["kind"] = "command".into();
+            document["command"] = format!("{command:?}").into();
+        }
+        EntryBody::Gap { .. } => document["kind"] = "gap".into(),
     }
     document
 }
@@ -203,6 +221,11 @@ fn records_json(view: &BatchView) -> anyhow::Result<Value> {
     Ok(documents.into())
 }
 
+/// The entry through which the log was compacted when this segment came into its place; `None` for a raw one.
+fn clean_through(segment: &SegmentFacts) -> Option<u64> {
+    segment.header?.compacted.map(|range| range.clean_through.get())
+}
+
 fn dump_segments(common: &Common, place: &LogPlace) -> anyhow::Result<()> {
     let log = place.open()?;
     let segments = &log.recovery().segments;
@@ -217,6 +240,7 @@ fn dump_segments(common: &Common, place: &LogPlace) -> anyhow::Result<()> {
                 "base_offset": segment.header.map(|header| header.base_offset.get()),
                 "end_index": segment.end.map(|end| end.0.get()),
                 "used_bytes": segment.end.map(|end| end.1),
+                "compacted_through": clean_through(segment),
                 "stopped_by": segment.stop.to_string(),
             }))?;
         }
@@ -233,7 +257,11 @@ fn dump_segments(common: &Common, place: &LogPlace) -> anyhow::Result<()> {
                 segment.end.map_or_else(dash, |end| end.0.to_string()),
                 segment.header.map_or_else(dash, |header| header.base_offset.to_string()),
                 segment.end.map_or_else(dash, |end| output::bytes(end.1)),
-                if segment.live { "live".into() } else { "dead".into() },
+                match (segment.live, clean_through(segment)) {
+                    (false, _) => "dead".into(),
+                    (true, None) => "live".into(),
+                    (true, Some(through)) => format!("live, compacted through {through}"),
+                },
             ]
         })
         .collect();

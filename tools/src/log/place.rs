@@ -3,9 +3,10 @@
 use super::disk::ReadOnlyDisk;
 use anyhow::{Context as _, bail};
 use raftline_client::proto::ids::{GroupId, Position};
-use raftline_storage::segment::{SegmentHeader, sequence_of};
+use raftline_storage::segment::{COMPACTED_HEADER_BYTES, SegmentHeader, sequence_of};
 use raftline_storage::{Disk, DiskFile, Log, OpenError, StateFile};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// One group's log on disk.
@@ -86,11 +87,18 @@ fn of_group(path: &Path) -> anyhow::Result<Vec<LogPlace>> {
         );
     }
     for name in &segments {
-        let mut header = [0; 64];
-        let read = ReadOnlyDisk.open(&path.join(name)).and_then(|file| file.read_at(&mut header, 0));
-        if let (Ok(()), Ok(header)) = (read, SegmentHeader::decode(&header)) {
+        if let Ok(Ok(header)) = head(&path.join(name)).map(|head| SegmentHeader::decode(&head)) {
             return Ok(vec![LogPlace { group: header.group, dir: path.to_owned(), floor: Position::ZERO }]);
         }
     }
     bail!("{}: none of the segment files has a header that can be read", path.display())
+}
+
+/// The bytes at the start of a file in which a segment's header stands.
+fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let file = ReadOnlyDisk.open(path)?;
+    let length = file.len()?.min(COMPACTED_HEADER_BYTES);
+    let mut head = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_at(&mut head, 0)?;
+    Ok(head)
 }

@@ -158,13 +158,13 @@ async fn offset(
     }
 }
 
-/// The offset after the last record; `None` if there is none.
+/// The offset after the last batch; `None` if there is none.
 fn next_offset(place: Place<'_>, batches: &FetchedBatches) -> Result<Option<Offset>, Error> {
     let Some(last) = batches.batches.last() else { return Ok(None) };
     let header = BatchHeader::decode(last).map_err(|found| {
         errors::error(ErrorCode::StorageError, format!("{place} holds a batch that does not decode: {found}"))
     })?;
-    Ok(Some(header.base_offset + u64::from(header.record_count)))
+    Ok(Some(header.next_offset()))
 }
 
 async fn reply(broker: &Broker, from: Offset, batches: &FetchedBatches) -> FetchReply {

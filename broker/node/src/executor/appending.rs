@@ -27,7 +27,14 @@ impl<D: Disk> Executor<D> {
                 batch::stamped(payload.bytes(), header.base_offset, header.id.term)
             }
             (EntryKind::Data, None) => panic!("the shard ordered a data entry without its batch: {header:?}"),
-            (EntryKind::NoOp | EntryKind::Membership | EntryKind::Metadata, _) => {
+            (
+                EntryKind::NoOp
+                | EntryKind::Membership
+                | EntryKind::Metadata
+                | EntryKind::Command
+                | EntryKind::Gap,
+                _,
+            ) => {
                 let encoded = entry.body.encode_payload().expect("only data entries have no encoding");
                 [encoded.into(), bytes::Bytes::new()]
             }

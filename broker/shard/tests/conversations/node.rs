@@ -424,7 +424,11 @@ impl Node {
             let too_much = bytes_max.is_some_and(|max| bytes > max);
             let newest = match &first.info.body {
                 EntryBody::Data(batch) => Some(batch.max_timestamp),
-                EntryBody::NoOp | EntryBody::Membership(_) | EntryBody::Metadata(_) => None,
+                EntryBody::NoOp
+                | EntryBody::Membership(_)
+                | EntryBody::Metadata(_)
+                | EntryBody::Command(_)
+                | EntryBody::Gap { .. } => None,
             };
             let too_old = older_than.is_some_and(|limit| newest < Some(limit));
             // The last one is still being written to; it goes by age alone.

@@ -139,7 +139,11 @@ pub fn digest(header: EntryHeader, entry: &[u8]) -> Result<Digest, String> {
             let batch = BatchHeader::decode(payload).map_err(|error| error.to_string())?;
             (content_of(payload), batch.producer)
         }
-        EntryKind::NoOp | EntryKind::Membership | EntryKind::Metadata => (0, None),
+        EntryKind::NoOp
+        | EntryKind::Membership
+        | EntryKind::Metadata
+        | EntryKind::Command
+        | EntryKind::Gap => (0, None),
     };
     Ok(Digest { header, bytes: hash(entry), content, producer })
 }

@@ -1,0 +1,90 @@
+//! What a group's leader tells all replicas to do with the log itself: the payload of an entry of kind *command*.
+//!
+//! ```text
+//! u16 version (1), u8 tag and
+//!   1 Compact  u64 through, u64 end offset, u64 tombstones before, u64 start offset
+//!   2 TrimTo   u64 offset
+//! ```
+//!
+//! Integers are little-endian, and there is one encoding of each command. A new tag or field needs a new version and a
+//! feature level that allows it (DESIGN D12).
+
+use crate::cursor::{Reader, Writer};
+use crate::ids::{Index, Offset};
+use crate::payload::PayloadError;
+use alloc::vec::Vec;
+
+/// One order to all replicas of a group, carried out by each once it is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Keep of the records at or below `through` each key's last one (docs/decisions/0007).
+    Compact {
+        /// The compaction point. It is committed before this is proposed, so it is below this entry.
+        through: Index,
+        /// The offset after the last record at or below `through`.
+        end_offset: Offset,
+        /// Tombstones below go, too. Invariant: never less than in an earlier command of the same log.
+        tombstones_before: Offset,
+        /// The first offset that readers are given, as the leader knew it: so that no `TrimTo` at or below `through`
+        /// has to be kept.
+        start_offset: Offset,
+    },
+    /// Records below `offset` are deleted: readers do not see them from here on, and their segments may go.
+    TrimTo {
+        /// The first offset that stays. At most the high watermark when this is proposed.
+        offset: Offset,
+    },
+}
+
+/// The layout described above.
+pub const VERSION: u16 = 1;
+
+impl Command {
+    /// Encodes the command.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.u16(VERSION);
+        match *self {
+            Self::Compact { through, end_offset, tombstones_before, start_offset } => {
+                writer.u8(TAG_COMPACT);
+                writer.u64(through.0);
+                writer.u64(end_offset.0);
+                writer.u64(tombstones_before.0);
+                writer.u64(start_offset.0);
+            }
+            Self::TrimTo { offset } => {
+                writer.u8(TAG_TRIM_TO);
+                writer.u64(offset.0);
+            }
+        }
+        writer.into_bytes()
+    }
+
+    /// Decodes a command; `bytes` holds it and no more.
+    ///
+    /// # Errors
+    /// Says what is malformed or not known here.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PayloadError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u16()? {
+            VERSION => {}
+            found => return Err(PayloadError::Version { found }),
+        }
+        let command = match reader.u8()? {
+            TAG_COMPACT => Self::Compact {
+                through: Index(reader.u64()?),
+                end_offset: Offset(reader.u64()?),
+                tombstones_before: Offset(reader.u64()?),
+                start_offset: Offset(reader.u64()?),
+            },
+            TAG_TRIM_TO => Self::TrimTo { offset: Offset(reader.u64()?) },
+            found => return Err(PayloadError::Command { found }),
+        };
+        reader.finish()?;
+        Ok(command)
+    }
+}
+
+const TAG_COMPACT: u8 = 1;
+const TAG_TRIM_TO: u8 = 2;

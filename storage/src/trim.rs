@@ -1,0 +1,109 @@
+//! Deleted records: the segments that hold nothing else go, and what is left of them in others is not looked at.
+
+use crate::disk::Disk;
+use crate::error::{ReadError, RetainError};
+use crate::log::Log;
+use bytes::Bytes;
+use raftline_proto::batch::{BatchHeader, BatchView};
+use raftline_proto::ids::{EntryId, Index, Offset};
+use raftline_proto::time::Timestamp;
+
+impl<D: Disk> Log<D> {
+    /// Drops the oldest segments that hold no record at or above `below`. Whole segments only, none with an entry at or
+    /// above `up_to`, not the last one, and none whose successor is not durable yet. Returns the log's new start if it
+    /// moved.
+    ///
+    /// Syncs on this thread if anything goes.
+    ///
+    /// # Errors
+    /// As [`Log::retain`].
+    pub fn trim(&mut self, below: Offset, up_to: Index) -> Result<Option<(EntryId, Offset)>, RetainError> {
+        let deleted = self.segments.windows(2).take_while(|pair| pair[0].next_offset <= below).count();
+        match self.segments.get(deleted) {
+            Some(first_left) if deleted > 0 => {
+                let up_to = first_left.base_index().min(up_to);
+                self.retain(None, Some(0), up_to)
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// As [`Log::offset_at`], but of the records from `from` on.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn offset_at_from(
+        &self,
+        timestamp: Timestamp,
+        from: Offset,
+        up_to: Offset,
+    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        match self.offset_at(timestamp, up_to)? {
+            // What is deleted would be the answer. So times are not in order there, or just there: look at the rest.
+            Some((offset, _)) if offset < from => {
+                self.search(from, up_to, |header| header.max_timestamp >= timestamp, timestamp)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// As [`Log::newest`], but of the records from `from` on.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn newest_from(&self, from: Offset, up_to: Offset) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        match self.newest(up_to)? {
+            Some((offset, _)) if offset < from => {
+                let mut newest = None;
+                self.search(
+                    from,
+                    up_to,
+                    |header| {
+                        newest = newest.max(Some(header.max_timestamp));
+                        false
+                    },
+                    Timestamp(i64::MIN),
+                )?;
+                let Some(newest) = newest else { return Ok(None) };
+                self.search(from, up_to, |header| header.max_timestamp >= newest, newest)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The first record from `from` on, and of `timestamp` or later, in the first batch that is wanted.
+    fn search(
+        &self,
+        from: Offset,
+        up_to: Offset,
+        mut wanted: impl FnMut(&BatchHeader) -> bool,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        let mut next = from.max(self.start.1);
+        loop {
+            let read = self.read_batches(next, up_to, SEARCH_BYTES)?;
+            if read.batches.is_empty() {
+                return Ok(None);
+            }
+            for batch in &read.batches {
+                let Ok(header) = BatchHeader::decode(batch) else { return Ok(None) };
+                next = header.next_offset();
+                if wanted(&header)
+                    && let Some(found) = first_record(batch, from, timestamp)
+                {
+                    return Ok(Some(found));
+                }
+            }
+        }
+    }
+}
+
+fn first_record(batch: &Bytes, from: Offset, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
+    let view = BatchView::open(batch).ok()?;
+    let mut records = view.records().map_while(Result::ok);
+    let found = records.find(|record| record.offset >= from && record.timestamp >= timestamp)?;
+    Some((found.offset, found.timestamp))
+}
+
+/// How much is looked at at once.
+const SEARCH_BYTES: u64 = 1 << 20;
