@@ -94,9 +94,8 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     let identity = Arc::new(identity);
     let boot = BootId(rand::random());
     let peers = Peers::new(Arc::clone(&identity), boot, &config.peers);
-    let address_file = config.data_dir.join(ADDRESS_FILE);
     // Whoever reads it finds this process's address or none.
-    drop(std::fs::remove_file(&address_file));
+    drop(std::fs::remove_file(config.data_dir.join(ADDRESS_FILE)));
     drop(std::fs::remove_file(config.data_dir.join(KAFKA_ADDRESS_FILE)));
 
     let options = EngineOptions {
@@ -109,8 +108,41 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         reserve_bytes: config.disk_reserve_bytes,
     };
     let mut engine = Engine::start(options, |_| peers.outbox())?;
+    let ended = run(&config, &asked, Own { identity: &identity, boot, clock }, &peers, &mut engine).await;
+    // However it ended: an engine that is left behind goes on writing into a directory that may be removed or belong
+    // to another process by now.
+    match tokio::task::spawn_blocking(move || engine.stop()).await {
+        Ok(Ok(())) => tracing::info!("stopped"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "stopped; the last flush failed, the next start looks longer")
+        }
+        Err(error) => tracing::error!(%error, "the engine did not stop cleanly"),
+    }
+    identity.release();
+    ended
+}
+
+/// Who this process is, and its clock.
+#[derive(Clone, Copy)]
+struct Own<'a> {
+    identity: &'a Arc<Identity>,
+    boot: BootId,
+    clock: Clock,
+}
+
+/// Serves until asked to stop, then hands over and closes what was opened here; the engine is the caller's to stop.
+async fn run(
+    config: &Config,
+    asked: &Stop,
+    own: Own<'_>,
+    peers: &Peers,
+    engine: &mut Engine,
+) -> Result<(), ServeError> {
+    let Own { identity, boot, clock } = own;
+    let address_file = config.data_dir.join(ADDRESS_FILE);
     let view = Arc::clone(engine.view());
     let stop = CancellationToken::new();
+    let _stopped_in_any_case = stop.clone().drop_guard();
     let mut tasks = JoinSet::new();
     tokio::select! {
         open = recovered(&view) => open?,
@@ -121,7 +153,7 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         .await
         .map_err(|error| ServeError::Listen { address: config.grpc.clone(), error })?;
     let bound = listener.local_addr().map_err(|error| io("ask the listener for its address", error))?;
-    let advertised = config.advertise_grpc.clone().unwrap_or_else(|| advertised(&config, bound));
+    let advertised = config.advertise_grpc.clone().unwrap_or_else(|| advertised(config, bound));
     let groups = Arc::new(GroupCoordinators::new(
         engine.shards().clone(),
         Arc::clone(&view),
@@ -134,7 +166,7 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         shards: engine.shards().clone(),
         view: Arc::clone(&view),
         clock,
-        identity: Arc::clone(&identity),
+        identity: Arc::clone(identity),
         peers: peers.clone(),
         auto_create_topics: config.auto_create_topics,
         default_replication: config.default_replication,
@@ -145,10 +177,10 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         stop: stop.clone(),
     }));
     let kafka = match &config.kafka {
-        Some(address) => Some(listen_for_kafka(&config, address).await?),
+        Some(address) => Some(listen_for_kafka(config, address).await?),
         None => None,
     };
-    let mut server = tokio::spawn(grpc(listener, &broker, &peers, &engine, clock, &stop));
+    let mut server = tokio::spawn(grpc(listener, &broker, peers, engine, clock, &stop));
     let (kafka_address, mut kafka_server) = match kafka {
         Some((listener, address)) => {
             let served = kafka::serve(listener, Arc::clone(&broker), groups, stop.clone());
@@ -160,14 +192,14 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     // Only now: a peer that hears this node dials back at once.
     peers.dial(engine.shards(), clock, &stop, &mut tasks);
     write_address(&address_file, bound)?;
-    log_start(&config, &identity, boot, bound, &advertised, engine.reserve_bytes());
+    log_start(config, identity, boot, bound, &advertised, engine.reserve_bytes());
     let addresses = Addresses { grpc: advertised, kafka: kafka_address };
 
     let ended = tokio::select! {
         () = asked.in_order.cancelled() => Ok(()),
         message = peers.unwanted() => Err(ServeError::Unwanted(message)),
         message = api::register(&broker, &addresses) => Err(ServeError::Unwanted(message)),
-        error = learn_cluster(&identity, &view) => Err(error.into()),
+        error = learn_cluster(identity, &view) => Err(error.into()),
         served = &mut server => Err(match served {
             Ok(Err(error)) => error.into(),
             Ok(Ok(())) => io("serve", std::io::Error::other("the listener ended")),
@@ -194,15 +226,6 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     }
     drop(std::fs::remove_file(config.data_dir.join(KAFKA_ADDRESS_FILE)));
     tasks.shutdown().await;
-    drop(broker);
-    match tokio::task::spawn_blocking(move || engine.stop()).await {
-        Ok(Ok(())) => tracing::info!("stopped"),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "stopped; the last flush failed, the next start looks longer")
-        }
-        Err(error) => tracing::error!(%error, "the engine did not stop cleanly"),
-    }
-    identity.release();
     ended
 }
 
@@ -308,6 +331,7 @@ fn shard_configs(config: &Config, identity: &Identity, boot: BootId) -> Vec<Shar
             election_min: config.timings.election_timeout_min,
             election_max: config.timings.election_timeout_max,
             resend: config.timings.resend,
+            retention_interval: config.timings.cleanup,
             drain_limit: config.timings.drain,
             ..Timings::default()
         },
