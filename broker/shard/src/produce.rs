@@ -19,6 +19,7 @@ use raftline_proto::time::{Monotonic, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub base_offset: Offset,
+    pub start_offset: Offset,
     pub max_timestamp: Timestamp,
     pub duplicate: bool,
 }
@@ -170,6 +171,7 @@ fn acknowledge<P>(
     let durable_on: Vec<NodeId> = standing.durable_on(entry.index);
     let produced = Produced {
         base_offset: receipt.base_offset,
+        start_offset: receipt.start_offset,
         max_timestamp: receipt.max_timestamp,
         term: entry.term,
         durable_on,

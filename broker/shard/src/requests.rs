@@ -39,12 +39,14 @@ impl Group {
             Admission::Refused(why) => turn.effects.push(refuse(order.request, why)),
             Admission::Known(batch) => {
                 let (base_offset, max_timestamp) = (batch.base_offset, batch.max_timestamp);
-                let receipt = Receipt { base_offset, max_timestamp, duplicate: true };
+                let start_offset = self.tail.start().offset;
+                let receipt = Receipt { base_offset, start_offset, max_timestamp, duplicate: true };
                 self.answer_or_park(&order, batch.entry, receipt, turn);
             }
             Admission::Append => {
                 let (base_offset, max_timestamp) = (self.tail.end_offset(), order.batch.max_timestamp);
-                let receipt = Receipt { base_offset, max_timestamp, duplicate: false };
+                let start_offset = self.tail.start().offset;
+                let receipt = Receipt { base_offset, start_offset, max_timestamp, duplicate: false };
                 match self.propose(EntryBody::Data(order.batch), Some(payload), turn) {
                     Ok(entry) => self.answer_or_park(&order, entry, receipt, turn),
                     Err(error) => {

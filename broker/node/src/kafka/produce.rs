@@ -184,6 +184,7 @@ impl Waiting {
 fn appended(index: i32, times: TimestampType, produced: &Produced) -> ProducePartitionAnswer {
     ProducePartitionAnswer {
         base_offset: Some(produced.base_offset),
+        log_start_offset: Some(produced.start_offset),
         log_append_time: match times {
             TimestampType::CreateTime => None,
             TimestampType::LogAppendTime => Some(produced.max_timestamp),

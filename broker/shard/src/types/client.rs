@@ -76,6 +76,8 @@ pub enum Reply {
 pub struct Produced {
     /// The first record's offset.
     pub base_offset: Offset,
+    /// The partition's first offset when it was appended, or found.
+    pub start_offset: Offset,
     /// The greatest timestamp of the batch, as it is in the log: for a duplicate, of the one that was there.
     pub max_timestamp: Timestamp,
     /// The entry's term; for a duplicate, the term in which it was found.
