@@ -7,6 +7,8 @@ use bytes::Bytes;
 use raftline_proto::batch::{BatchHeader, BatchView};
 use raftline_proto::ids::{EntryId, Index, Offset};
 use raftline_proto::time::Timestamp;
+use std::ops::ControlFlow;
+use std::vec;
 
 impl<D: Disk> Log<D> {
     /// Drops the oldest segments that hold no record at or above `below`. Whole segments only, none with an entry at or
@@ -40,9 +42,12 @@ impl<D: Disk> Log<D> {
     ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
         match self.offset_at(timestamp, up_to)? {
             // What is deleted would be the answer. So times are not in order there, or just there: look at the rest.
-            Some((offset, _)) if offset < from => {
-                self.search(from, up_to, |header| header.max_timestamp >= timestamp, timestamp)
-            }
+            Some((offset, _)) if offset < from => self.search(from, up_to, |header, records| {
+                let found = (header.max_timestamp >= timestamp)
+                    .then(|| records().find(|(_, time)| *time >= timestamp))
+                    .flatten();
+                found.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+            }),
             found => Ok(found),
         }
     }
@@ -54,31 +59,31 @@ impl<D: Disk> Log<D> {
     pub fn newest_from(&self, from: Offset, up_to: Offset) -> Result<Option<(Offset, Timestamp)>, ReadError> {
         match self.newest(up_to)? {
             Some((offset, _)) if offset < from => {
-                let mut newest = None;
-                self.search(
-                    from,
-                    up_to,
-                    |header| {
-                        newest = newest.max(Some(header.max_timestamp));
-                        false
-                    },
-                    Timestamp(i64::MIN),
-                )?;
-                let Some(newest) = newest else { return Ok(None) };
-                self.search(from, up_to, |header| header.max_timestamp >= newest, newest)
+                let mut newest: Option<(Offset, Timestamp)> = None;
+                let is_newer =
+                    |newest: Option<(Offset, Timestamp)>, time| newest.is_none_or(|(_, of)| of < time);
+                self.search(from, up_to, |header, records| {
+                    if is_newer(newest, header.max_timestamp) {
+                        for record in records() {
+                            newest = if is_newer(newest, record.1) { Some(record) } else { newest };
+                        }
+                    }
+                    ControlFlow::Continue(())
+                })?;
+                Ok(newest)
             }
             found => Ok(found),
         }
     }
 
-    /// The first record from `from` on, and of `timestamp` or later, in the first batch that is wanted.
+    /// Shows each batch with records from `from` on to `look`: its header, and a way to these records. Records that
+    /// cannot be read are passed over.
     fn search(
         &self,
         from: Offset,
         up_to: Offset,
-        mut wanted: impl FnMut(&BatchHeader) -> bool,
-        timestamp: Timestamp,
-    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        mut look: impl FnMut(&BatchHeader, &dyn Fn() -> vec::IntoIter<Found>) -> ControlFlow<Found>,
+    ) -> Result<Option<Found>, ReadError> {
         let mut next = from.max(self.start.1);
         loop {
             let read = self.read_batches(next, up_to, SEARCH_BYTES)?;
@@ -88,9 +93,7 @@ impl<D: Disk> Log<D> {
             for batch in &read.batches {
                 let Ok(header) = BatchHeader::decode(batch) else { return Ok(None) };
                 next = header.next_offset();
-                if wanted(&header)
-                    && let Some(found) = first_record(batch, from, timestamp)
-                {
+                if let ControlFlow::Break(found) = look(&header, &|| records_from(batch, from)) {
                     return Ok(Some(found));
                 }
             }
@@ -98,11 +101,13 @@ impl<D: Disk> Log<D> {
     }
 }
 
-fn first_record(batch: &Bytes, from: Offset, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
-    let view = BatchView::open(batch).ok()?;
-    let mut records = view.records().map_while(Result::ok);
-    let found = records.find(|record| record.offset >= from && record.timestamp >= timestamp)?;
-    Some((found.offset, found.timestamp))
+/// A record's offset and time.
+type Found = (Offset, Timestamp);
+
+fn records_from(batch: &Bytes, from: Offset) -> vec::IntoIter<Found> {
+    let Ok(view) = BatchView::open(batch) else { return Vec::new().into_iter() };
+    let records = view.records().map_while(Result::ok).map(|record| (record.offset, record.timestamp));
+    records.filter(|(offset, _)| *offset >= from).collect::<Vec<_>>().into_iter()
 }
 
 /// How much is looked at at once.

@@ -157,6 +157,17 @@ fn check_times(log: &Log<SimDisk>, expected: &[Seen], chance: &mut crate::common
     let newest = records().map(|(_, time)| time).max();
     let first = records().find(|(_, time)| Some(*time) == newest);
     assert_eq!(log.newest(log.next_offset()).unwrap(), first);
+    // The same of what is not deleted. Here records count that can be read.
+    let from = Offset(chance.random_range(0..log.next_offset().0 + 1));
+    let left: Vec<(Offset, Timestamp)> =
+        records().filter(|(offset, time)| *offset >= from && time.0 > 3).collect();
+    let found = log.offset_at_from(time, from, log.next_offset()).unwrap();
+    assert_eq!(found, left.iter().copied().find(|(_, found)| *found >= time), "time {time:?} from {from}");
+    if newest > Some(Timestamp(3)) && !left.is_empty() {
+        let newest = left.iter().map(|(_, time)| *time).max();
+        let found = log.newest_from(from, log.next_offset()).unwrap();
+        assert_eq!(found, left.iter().copied().find(|(_, time)| Some(*time) == newest), "newest from {from}");
+    }
 }
 
 #[test]
@@ -379,4 +390,27 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     assert_eq!((seen(&log), leftovers(&disk)), (raw.seen(), 0));
     compact(&mut log, rule);
     assert_eq!(seen(&log), raw.compacted(&rule));
+}
+
+#[test]
+fn deleted_records_take_whole_segments_with_them() {
+    let mut chance = chance(8);
+    let mut raw = Raw::new();
+    raw.grow(&mut chance, 100);
+    let (disk, mut log) = fresh(2000);
+    raw.append_to(&mut log, &mut chance);
+    sync(&mut log);
+    compact(&mut log, CompactionRule { through: Index(40), ..NONE });
+    assert_eq!(log.trim(Offset(0), Index(101)).unwrap(), None);
+    let before = seen(&log);
+    for below in [30, 100, 250, 100_000] {
+        let below = Offset(below);
+        log.trim(below, Index(95)).unwrap();
+        assert!(log.start().1 <= below && log.start().0.index < Index(95));
+        let start = usize::try_from(log.start().0.index.0).unwrap();
+        assert_eq!(seen(&log), before[start..]);
+        let again = open(&disk.durable(), 2000, log.durable_position()).unwrap();
+        assert_eq!((again.start(), seen(&again)), (log.start(), seen(&log)));
+    }
+    assert!(log.start().1 > Offset(200), "something went");
 }

@@ -72,10 +72,18 @@ fn cut(seed: u64, operations: u64) -> Cut {
     let second = CompactionRule { through: Index(70), tombstones_before: Offset(200), memory_bytes_max: 0 };
     let (before, after) = (seen(&log), raw.compacted(&second));
     assert!(second.through > first.through || second.tombstones_before > first.tombstones_before);
-    let floor = log.durable_position();
+    let mut floor = log.durable_position();
     power.cut_after(operations);
     let done = log.compaction(second).ok().and_then(|job| job.unwrap().run().ok());
+    // Meanwhile the segment that was opened behind has become durable.
+    if let Some(ticket) = log.begin_sync()
+        && ticket.run().is_ok()
+    {
+        log.durable_through(ticket.through());
+        floor = log.durable_position();
+    }
     let adopted = done.map(|done| log.adopt(done));
+    let killed = power.disk.kill();
     let outcome = if power.left() > 0 { Cut::TooLate } else { Cut::InTime };
     if let Cut::TooLate = outcome {
         assert!(adopted.is_some_and(|adopted| adopted.is_ok()));
@@ -99,7 +107,37 @@ fn cut(seed: u64, operations: u64) -> Cut {
         raw.append_to(&mut log, &mut chance);
         assert_eq!(log.last().index, raw.last());
     }
+    // The next start loses its power, too.
+    let restarted = PowerDisk::new(killed);
+    restarted.cut_after(chance.random_range(0..6));
+    let _ = Log::open(restarted.clone(), &dir(), GROUP, options(segment_bytes), floor);
+    found(&open(&restarted.disk.crash(seed ^ operations), segment_bytes, floor).unwrap(), &before, &after);
     outcome
+}
+
+#[test]
+fn sequences_of_what_was_replaced_are_not_given_out_again() {
+    let mut chance = chance(11);
+    let (disk, mut log) = fresh(1000);
+    let mut raw = Raw::new();
+    raw.grow(&mut chance, 60);
+    raw.append_to(&mut log, &mut chance);
+    sync(&mut log);
+    let rule = CompactionRule { through: raw.last(), tombstones_before: Offset(1000), memory_bytes_max: 0 };
+    // The second time small segments are merged, the last ones among them.
+    log.configure(options(1 << 20));
+    compact(&mut log, rule);
+    assert_eq!(log.segment_count(), 2);
+    let floor = log.durable_position();
+    // The segment that was opened behind was never synced. One start removes it, the next one finds nothing behind.
+    let disk = disk.durable();
+    drop(open(&disk, 1000, floor).unwrap());
+    assert_eq!(segment_files(&disk).len(), 1);
+    let mut log = open(&disk, 1000, floor).unwrap();
+    raw.grow(&mut chance, 5);
+    raw.append_to(&mut log, &mut chance);
+    sync(&mut log);
+    assert_eq!(seen(&open(&disk, 1000, log.durable_position()).unwrap()), raw.compacted(&rule));
 }
 
 fn found(log: &Log<SimDisk>, before: &[Seen], after: &[Seen]) {
