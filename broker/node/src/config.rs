@@ -71,6 +71,8 @@ pub struct Timings {
     pub election_timeout_max: Duration,
     /// How long a leader waits for a follower before it sends again.
     pub resend: Duration,
+    /// Between two looks for records that are to be deleted or compacted.
+    pub cleanup: Duration,
     /// How long a stop may take to hand leadership over.
     pub drain: Duration,
 }
@@ -293,6 +295,7 @@ impl Reader<'_> {
             election_timeout_min: self.duration("election-timeout-min-ms", 10, 60_000)?,
             election_timeout_max: self.duration("election-timeout-max-ms", 20, 120_000)?,
             resend: self.duration("resend-ms", 10, 60_000)?,
+            cleanup: self.duration("cleanup-interval-ms", 100, 3_600_000)?,
             drain: self.duration("drain-timeout-ms", 0, 600_000)?,
         };
         if timings.alive_lapse < timings.alive_interval * 3 {

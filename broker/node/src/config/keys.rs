@@ -145,6 +145,7 @@ pub const KEYS: &[Key] = &[
     one("election-timeout-min-ms", "MS", "300", "Shortest wait before a replica without a leader campaigns"),
     one("election-timeout-max-ms", "MS", "900", "Longest wait before a replica without a leader campaigns"),
     one("resend-ms", "MS", "200", "Wait for a follower's answer before entries are sent again"),
+    one("cleanup-interval-ms", "MS", "30000", "How often partitions look for records to delete or compact"),
     one("drain-timeout-ms", "MS", "5000", "How long a stop may take to hand leadership over"),
     one("log-format", "text|json", "text", "How log lines look"),
     one(
