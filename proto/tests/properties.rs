@@ -10,9 +10,11 @@ use common::{
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use raftline_proto::batch::compact::{Left, emptied, rewritten};
 use raftline_proto::batch::{self, BatchHeader, BatchView, HEADER_BYTES};
 use raftline_proto::command::Command;
 use raftline_proto::cursor::{Reader, Writer};
+use raftline_proto::entry::gap::Gap;
 use raftline_proto::entry::{self, EntryBody, EntryHeader, EntryInfo, EntryKind};
 use raftline_proto::ids::{EntryId, GroupId, Index, Offset, Term};
 use raftline_proto::limits::{BATCH_RECORDS_MAX, TERM_MAX};
@@ -271,6 +273,19 @@ fn exercise(bytes: &[u8]) {
     }
     if let Ok(view) = BatchView::open(&shared) {
         let _ = view.records().filter_map(Result::ok).map(|record| record.headers.count()).sum::<usize>();
+        if let Ok(Left::Some(batch)) = rewritten(&view, |record| record.offset.0 % 2 == 0) {
+            let left = BatchView::open(&batch).unwrap();
+            assert!(left.records().all(|record| record.is_ok()));
+            assert_eq!(left.header().next_offset(), view.header().next_offset());
+        }
+        assert!(BatchView::open(&emptied(view.header())).is_ok());
+    }
+    if let Ok(header) = EntryHeader::decode(bytes)
+        && header.kind == EntryKind::Gap
+        && let Ok(gap) = Gap::decode(&header, &bytes[entry::HEADER_BYTES..])
+    {
+        assert_eq!((gap.first(), gap.next_offset()), (header.id, header.next_offset()));
+        assert!(gap.up_to() > header.id.index);
     }
     if let Ok(membership) = payload::decode_membership(bytes) {
         assert_eq!(payload::encode_membership(&membership).as_deref(), Ok(bytes));

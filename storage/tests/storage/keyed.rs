@@ -57,7 +57,7 @@ impl Raw {
                 1 => self.push(EntryKind::NoOp, 0, Bytes::new()),
                 2 => self.push(EntryKind::Membership, 0, Bytes::from_static(b"a membership")),
                 3 => self.push(EntryKind::Command, 0, Bytes::from_static(b"a command")),
-                4 => self.push_unreadable(),
+                4 => self.push_unreadable(chance.random()),
                 5 => {
                     // From a leader that has compacted further.
                     let taken = chance.random_range(0..5);
@@ -94,14 +94,22 @@ impl Raw {
         self.push_stamped(&builder.build(), count);
     }
 
-    /// A batch of the right checksum with a codec that its records are not packed by.
-    fn push_unreadable(&mut self) {
+    /// A batch of the right checksum of which nothing can be read, or just the first of two records.
+    fn push_unreadable(&mut self, at_all: bool) {
         let mut builder = Builder::new(Codec::None);
-        builder.push(Timestamp(3), Some(b"key 1"), Some(b"value"), &[]).unwrap();
+        for key in [b"key 1", b"key 2"] {
+            builder.push(Timestamp(3), Some(key), Some(b"value"), &[]).unwrap();
+        }
         let mut batch = builder.build().to_vec();
-        batch[22] = Codec::Gzip as u8;
+        if at_all {
+            // The second record's offset delta; both sizes are varints of one byte.
+            let second = HEADER_BYTES + 1 + usize::from(batch[HEADER_BYTES] / 2);
+            batch[second + 3] = 20;
+        } else {
+            batch[22] = Codec::Gzip as u8;
+        }
         // Which makes the checksum anew.
-        self.push_stamped(&append_time_stamped(batch.into(), Timestamp(3)), 1);
+        self.push_stamped(&append_time_stamped(batch.into(), Timestamp(3)), 2);
     }
 
     fn push_stamped(&mut self, batch: &Bytes, count: u32) {
@@ -218,7 +226,7 @@ impl Raw {
 
 pub fn see(header: &EntryHeader, payload: &Bytes) -> Seen {
     let view = (header.kind == EntryKind::Data).then(|| BatchView::open(payload).ok()).flatten();
-    let records = view.as_ref().map(records_in);
+    let records = view.as_ref().and_then(records_in);
     let producer = BatchHeader::decode(payload).ok().and_then(|batch| batch.producer);
     Seen {
         id: header.id,
@@ -231,14 +239,14 @@ pub fn see(header: &EntryHeader, payload: &Bytes) -> Seen {
     }
 }
 
-fn records_in(view: &BatchView) -> Vec<Record> {
+fn records_in(view: &BatchView) -> Option<Vec<Record>> {
     let record = |record: raftline_proto::batch::Record<'_>| Record {
         offset: record.offset,
         time: record.timestamp,
         key: record.key.map(<[u8]>::to_vec),
         value: record.value.map(<[u8]>::to_vec),
     };
-    view.records().map(|found| record(found.unwrap())).collect()
+    view.records().map(|found| found.ok().map(record)).collect()
 }
 
 /// A log's entries as a reader finds them.
