@@ -9,6 +9,7 @@ mod tests;
 
 use raftline_proto::ids::NodeId;
 use raftline_proto::limits::{PARTITIONS_MAX, REPLICAS_MAX, VOTERS_MAX};
+use raftline_shard::consumer_groups::limits::GroupsConfig;
 use sources::Values;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -52,6 +53,8 @@ pub struct Config {
     pub disk_reserve_bytes: Option<u64>,
     /// Every timeout.
     pub timings: Timings,
+    /// What consumer groups are held to.
+    pub groups: GroupsConfig,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which are written.
@@ -216,6 +219,7 @@ fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
         default_segment_bytes: reader.size("default-segment-bytes", 4 << 10, 1 << 30)?,
         disk_reserve_bytes: reader.size("disk-reserve", 0, 1 << 50)?,
         timings: reader.timings()?,
+        groups: reader.groups()?,
         log_format: reader.required("log-format", "text or json", |text| match text {
             "text" => Some(LogFormat::Text),
             "json" => Some(LogFormat::Json),
@@ -308,6 +312,22 @@ impl Reader<'_> {
             return Err(self.invalid("election-timeout-max-ms", &expected));
         }
         Ok(timings)
+    }
+
+    fn groups(&self) -> Result<GroupsConfig, ConfigError> {
+        let groups = GroupsConfig {
+            initial_rebalance_delay: self.duration("group-initial-rebalance-delay-ms", 0, 300_000)?,
+            session_timeout_min: self.duration("group-min-session-timeout-ms", 1, 1_800_000)?,
+            consumer_session_timeout: self.duration("group-consumer-session-timeout-ms", 100, 600_000)?,
+            consumer_heartbeat_interval: self.duration("group-consumer-heartbeat-interval-ms", 10, 60_000)?,
+            ..GroupsConfig::default()
+        };
+        if groups.consumer_session_timeout < groups.consumer_heartbeat_interval * 2 {
+            let least = groups.consumer_heartbeat_interval.as_millis() * 2;
+            let expected = format!("at least two group-consumer-heartbeat-interval-ms, {least}");
+            return Err(self.invalid("group-consumer-session-timeout-ms", &expected));
+        }
+        Ok(groups)
     }
 
     /// The cluster's brokers; `None` if this one is alone.

@@ -18,7 +18,6 @@ use raftline_proto::ids::{BootId, GroupId, Incarnation};
 use raftline_proto::limits::MESSAGE_BYTES_MAX;
 use raftline_proto::peer::peer_server::PeerServer;
 use raftline_shard::config::{ShardConfig, Timings, TopicDefaults};
-use raftline_shard::consumer_groups::limits::GroupsConfig;
 use raftline_storage::RealDisk;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -158,7 +157,7 @@ async fn run(
         engine.shards().clone(),
         Arc::clone(&view),
         clock,
-        GroupsConfig::default(),
+        config.groups.clone(),
         stop.clone(),
     ));
     tasks.spawn(Arc::clone(&groups).follow_leaderships());

@@ -106,6 +106,10 @@ fn errors_name_key_value_origin_and_what_is_right() {
         (&["--peer", "1:a:1"], "ID=HOST:PORT"),
         (&["--peer", "1=a:0"], "ID=HOST:PORT"),
         (&["--alive-lapse-ms", "150"], "at least three alive-interval-ms, 300"),
+        (
+            &["--group-consumer-session-timeout-ms", "9000"],
+            "at least two group-consumer-heartbeat-interval-ms, 10000",
+        ),
         (&["--election-timeout-max-ms", "400"], "at least one and a half election-timeout-min-ms, 450"),
     ];
     for (args, expected) in cases {

@@ -20,6 +20,7 @@ use raftline_shard::coordinator::configs::{
 use raftline_shard::image::TopicImage;
 use raftline_shard::types::CoordinatorError;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Answers DescribeConfigs.
 pub(super) fn describe(door: &Door, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
@@ -60,17 +61,39 @@ fn described(
                 return Err((ErrorCode::InvalidRequest, why));
             }
             // A broker is configured by its own flags and file; these are the ones that Kafka's tools look for.
-            let broker = &door.broker;
-            let values = [
-                ("auto.create.topics.enable", broker.auto_create_topics.to_string(), BOOLEAN),
-                ("default.replication.factor", broker.default_replication.to_string(), INT),
-                ("num.partitions", broker.default_partitions.to_string(), INT),
-            ];
+            let values = broker_values(door);
             let values = values.into_iter().filter(|(name, ..)| asked(name));
             Ok(values.map(|(name, value, kind)| read_only(name, value, kind)).collect())
         }
         other => Err((ErrorCode::InvalidRequest, format!("resources of type {other} have no configs here"))),
     }
+}
+
+/// A broker's own configs: their names, values and types.
+fn broker_values(door: &Door) -> Vec<(&'static str, String, i8)> {
+    let (broker, groups) = (&door.broker, door.groups.config());
+    let node = broker.identity.node();
+    let ms = |duration: Duration| duration.as_millis().to_string();
+    let mut values = vec![
+        ("auto.create.topics.enable", broker.auto_create_topics.to_string(), BOOLEAN),
+        ("default.replication.factor", broker.default_replication.to_string(), INT),
+        ("group.consumer.heartbeat.interval.ms", ms(groups.consumer_heartbeat_interval), INT),
+        ("group.consumer.session.timeout.ms", ms(groups.consumer_session_timeout), INT),
+        ("group.initial.rebalance.delay.ms", ms(groups.initial_rebalance_delay), INT),
+        ("group.max.session.timeout.ms", ms(groups.session_timeout_max), INT),
+        ("group.max.size", groups.members_max.to_string(), INT),
+        ("group.min.session.timeout.ms", ms(groups.session_timeout_min), INT),
+        ("node.id", metadata::node_id(node).to_string(), INT),
+        ("num.partitions", broker.default_partitions.to_string(), INT),
+        ("offset.metadata.max.bytes", groups.offset_metadata_bytes_max.to_string(), INT),
+        ("offsets.retention.minutes", (groups.offsets_retention.as_secs() / 60).to_string(), INT),
+    ];
+    let image = broker.view.image();
+    if let Some(address) = image.brokers.get(&node).and_then(|record| record.kafka_address.as_deref()) {
+        values.push(("advertised.listeners", format!("PLAINTEXT://{address}"), LIST));
+    }
+    values.sort_unstable();
+    values
 }
 
 fn no_topic() -> Refused {
@@ -176,6 +199,8 @@ pub(super) async fn alter_some(
                 (SET, Some(value)) => Ok(Some(value.to_string())),
                 (SET, None) => Err((ErrorCode::InvalidRequest, format!("config `{name}` is set to null"))),
                 (DELETE, _) => Ok(None),
+                // Refused for what it is about, not for how it is changed.
+                (APPEND | SUBTRACT, _) if resource.resource_type != TOPIC => Ok(None),
                 (APPEND, words) => change_list(topic.as_deref(), &name, words.as_deref(), ListChange::Append),
                 (SUBTRACT, words) => {
                     change_list(topic.as_deref(), &name, words.as_deref(), ListChange::Subtract)
