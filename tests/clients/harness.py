@@ -48,7 +48,16 @@ class Cluster:
         given = pathlib.Path(os.environ.get("RAFTLINED", ROOT / "target/debug/raftlined"))
         # A copy: it stays the same binary, whatever is built meanwhile.
         self.binary = shutil.copy(given, self.directory / "raftlined")
-        self.flags = {"auto-create-topics": "true", "default-partitions": "4", **flags}
+        self.flags = {
+            "auto-create-topics": "true",
+            "default-partitions": "4",
+            # As the clients' own suites have it: no test waits for what a person would not notice.
+            "group-initial-rebalance-delay-ms": "0",
+            "group-min-session-timeout-ms": "1000",
+            "group-consumer-session-timeout-ms": "6000",
+            "group-consumer-heartbeat-interval-ms": "1000",
+            **flags,
+        }
         self.processes = {}
         self.deaths = []
         self.grpc, self.kafka = self._free_ports()
