@@ -4,7 +4,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{AppendError, RetainError};
 use crate::log::Log;
 use crate::recover;
-use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentStart};
+use crate::segment::{SEGMENT_HEADER_BYTES, SegmentStart};
 use raftline_proto::ids::{EntryId, Index, Offset, Position};
 use raftline_proto::time::Timestamp;
 use std::io::{self, IoSlice};
@@ -142,16 +142,26 @@ impl<D: Disk> Log<D> {
     /// How many segments retention no longer covers.
     fn expired(&self, older_than: Option<Timestamp>, bytes_max: Option<u64>, up_to: Index) -> usize {
         let mut left = self.bytes();
-        let goes = |pair: &&[Segment]| {
-            let [oldest, next] = pair else { return false };
-            let too_old = older_than.is_some_and(|limit| oldest.index.time_max() < Some(limit));
+        let mut count = 0;
+        for (pair, nth) in self.segments.windows(2).zip(1..) {
+            let [oldest, next] = pair else { break };
+            let time = oldest.index.time_max();
             left -= oldest.end;
             let too_much = bytes_max.is_some_and(|bytes_max| left >= bytes_max);
+            let too_old = older_than.is_some_and(|limit| time < Some(limit));
             let committed = next.base_index() <= up_to;
             let durable = next.header.base_position + SEGMENT_HEADER_BYTES <= self.durability.through;
-            committed && durable && (too_old || too_much)
-        };
-        self.segments.windows(2).take_while(goes).count()
+            if !(committed && durable && (too_old || too_much)) {
+                break;
+            }
+            // Where compaction left no batch that tells a time, the offsets go with those of a batch after them: a reader
+            // that has come there is not sent away before its time.
+            let timeless = time.is_none() && oldest.next_offset > oldest.header.base_offset;
+            if too_much || !timeless {
+                count = nth;
+            }
+        }
+        count
     }
 
     /// The run of a term that began in what is gone begins with the first entry now.

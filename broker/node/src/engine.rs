@@ -12,7 +12,7 @@ use raftline_storage::{RealDisk, StateError};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::executor::{Executor, OpenJob};
+use crate::executor::{CompactionJob, Executor, OpenJob};
 use crate::handle::Shards;
 use crate::inbox::{self, InboxBounds};
 use crate::lanes::{Lanes, Queued};
@@ -61,6 +61,7 @@ pub struct Engine {
     threads: Vec<JoinHandle<io::Result<()>>>,
     pool: Arc<SyncPool<RealDisk>>,
     openers: Arc<Lanes<(usize, OpenJob<RealDisk>)>>,
+    compactor: Arc<Lanes<(usize, CompactionJob<RealDisk>)>>,
     preallocator: Preallocator<RealDisk>,
     drained: mpsc::UnboundedReceiver<usize>,
     reserve_bytes: u64,
@@ -97,6 +98,13 @@ impl Engine {
             };
             Arc::new(Lanes::start("open", limits::OPEN_LANES, open)?)
         };
+        let compactor = {
+            let shards = shards.clone();
+            let compact = move |(shard, job): (usize, CompactionJob<RealDisk>)| {
+                shards.notify(shard, Notice::Compacted(Box::new(job.run())));
+            };
+            Arc::new(Lanes::start("compact", limits::COMPACTION_LANES, compact)?)
+        };
         let preallocator = {
             let shards = shards.clone();
             Preallocator::start(
@@ -125,12 +133,13 @@ impl Engine {
                 view: Arc::clone(&view),
                 pool: Arc::clone(&pool),
                 openers: Arc::clone(&openers),
+                compactor: Arc::clone(&compactor),
                 allocations: preallocator.allocations(),
                 drained: drained_sender.clone(),
             };
             threads.push(ShardThread::spawn(config, clock, executor, inbox, links, peers(number))?);
         }
-        Ok(Self { shards, view, threads, pool, openers, preallocator, drained, reserve_bytes })
+        Ok(Self { shards, view, threads, pool, openers, compactor, preallocator, drained, reserve_bytes })
     }
 
     /// The way to the shards.
@@ -183,6 +192,9 @@ impl Engine {
         self.preallocator.stop();
         if let Some(openers) = Arc::into_inner(self.openers) {
             openers.stop(Queued::Drop);
+        }
+        if let Some(compactor) = Arc::into_inner(self.compactor) {
+            compactor.stop(Queued::Drop);
         }
         if let Some(pool) = Arc::into_inner(self.pool) {
             pool.stop();

@@ -26,6 +26,7 @@ use crate::limits;
 use crate::payload::{OutReply, Payload, PeerBody, PeerMessage};
 
 mod appending;
+mod compacting;
 mod opening;
 mod outside;
 mod resting;
@@ -36,6 +37,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use compacting::Compactions;
+pub use compacting::{CompactionDone, CompactionJob};
 pub use opening::{OpenJob, OpenedLog};
 pub use outside::Outside;
 use resting::Resting;
@@ -63,6 +66,7 @@ pub struct Executor<D: Disk> {
     /// Directories of deleted groups, renamed, to be removed.
     trash: Vec<PathBuf>,
     resting: Resting,
+    compactions: Compactions,
     sync: SyncState,
     lazy: LazyState,
     bytes_appended: u64,
@@ -120,6 +124,7 @@ impl<D: Disk> Executor<D> {
             doomed: Vec::new(),
             trash: Vec::new(),
             resting: Resting::default(),
+            compactions: Compactions::default(),
             sync: SyncState::Idle,
             lazy: LazyState::Clean,
             bytes_appended: 0,
@@ -154,6 +159,7 @@ impl<D: Disk> Executor<D> {
         self.write_all();
         self.tell_refused(answers);
         self.replay_some(outside, answers);
+        self.begin_compaction(outside, answers);
         if self.sync == SyncState::Idle {
             self.put_away(outside, answers);
         }
@@ -259,6 +265,7 @@ impl<D: Disk> Executor<D> {
             return Ok(());
         }
         assert!(self.sync == SyncState::Idle, "the last round has come back");
+        self.cancel_compaction();
         self.write_all();
         self.put_away(outside, &mut Vec::new());
         if self.sync == SyncState::Failed {
@@ -337,11 +344,13 @@ impl<D: Disk> Executor<D> {
                     Read { request, group, from, up_to, bytes_min, bytes_max, force, deadline, start_offset };
                 self.read(&order, outside, answers);
             }
-            Effect::FindOffset { request, group, by, up_to } => {
-                self.find_offset(request, group, (by, up_to), outside);
+            Effect::FindOffset { request, group, by, from, up_to } => {
+                self.find_offset(request, group, by, (from, up_to), outside);
             }
-            Effect::Retain { group, older_than, bytes_max, up_to } => {
-                self.retain(group, (older_than, bytes_max), up_to, outside, answers);
+            Effect::Survey { group } => self.survey(group, answers),
+            Effect::Compact { group, rule } => self.compact(group, rule),
+            Effect::Retain { group, older_than, bytes_max, below, up_to } => {
+                self.retain(group, (older_than, bytes_max, below), up_to, outside, answers);
             }
             Effect::PublishImage(image) => outside.publish_image(image),
             Effect::LeaderChanged { group, term, leader, role } => {

@@ -241,6 +241,10 @@ fn route(event: &Event<Payload>) -> Route {
         | Event::AppendFailed { group, .. }
         | Event::ReadShort { group, .. }
         | Event::Hurry { group, .. }
+        | Event::DeleteRecords { group, .. }
+        | Event::Surveyed { group, .. }
+        | Event::Compacted { group, .. }
+        | Event::CompactionFailed { group }
         | Event::Trimmed { group, .. } => Route::Group(*group),
         Event::Connected { .. } | Event::Disconnected { .. } => Route::Notice,
         Event::Drain | Event::DiskSpace(_) | Event::Image(_) | Event::Liveness { .. } => Route::All,
@@ -257,6 +261,7 @@ fn weigh(event: &Event<Payload>) -> (Class, usize) {
         Event::Produce { payload, .. } => (Class::Client, payload.bytes().len()),
         Event::Fetch { .. }
         | Event::ListOffset { .. }
+        | Event::DeleteRecords { .. }
         | Event::Coordinate { .. }
         | Event::Describe { .. }
         | Event::Transfer { .. } => (Class::Client, 0),

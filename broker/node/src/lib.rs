@@ -23,6 +23,7 @@ pub mod handle;
 pub mod identity;
 pub mod inbox;
 pub mod incoming;
+mod intake;
 mod kafka;
 pub mod lanes;
 mod leader_news;

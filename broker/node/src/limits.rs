@@ -39,6 +39,12 @@ pub const SYNC_LANES: usize = 4;
 /// Threads that open logs, which reads all of them: the more, the quicker a start, and the less is left for others.
 pub const OPEN_LANES: usize = 2;
 
+/// Compactions at once: each takes disk, memory and a core from the clients.
+pub const COMPACTION_LANES: usize = 1;
+
+/// What a compaction remembers of a log's keys at most. More keys take more rounds over the log.
+pub const COMPACTION_MEMORY_BYTES: u64 = 16 << 20;
+
 /// The stack of threads that only do I/O.
 pub const SMALL_STACK_BYTES: usize = 256 << 10;
 

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::engine::AbortOnPanic;
-use crate::executor::{Executor, OpenJob, OpenedLog, Outside, SyncRound};
+use crate::executor::{CompactionDone, CompactionJob, Executor, OpenJob, OpenedLog, Outside, SyncRound};
 use crate::handle::{Parcel, ReplySink, Shards};
 use crate::inbox::Receiver;
 use crate::lanes::Lanes;
@@ -41,6 +41,8 @@ pub(crate) enum Notice {
     Allocated { group: GroupId, allocation: Allocation<RealDisk>, result: io::Result<()> },
     /// A log was opened, or not.
     Opened(Box<OpenedLog<RealDisk>>),
+    /// A compaction came to its end.
+    Compacted(Box<CompactionDone<RealDisk>>),
     /// Sync, flush and end.
     Stop,
 }
@@ -52,6 +54,7 @@ pub(crate) struct Links {
     pub(crate) view: Arc<NodeView>,
     pub(crate) pool: Arc<SyncPool<RealDisk>>,
     pub(crate) openers: Arc<Lanes<(usize, OpenJob<RealDisk>)>>,
+    pub(crate) compactor: Arc<Lanes<(usize, CompactionJob<RealDisk>)>>,
     pub(crate) allocations: Allocations<RealDisk>,
     pub(crate) drained: mpsc::UnboundedSender<usize>,
 }
@@ -134,6 +137,9 @@ impl<S: PeerSender> ShardThread<S> {
                 Notice::Opened(opened) => {
                     self.executor.log_opened(*opened, &mut self.world, &mut self.answers);
                 }
+                Notice::Compacted(done) => {
+                    self.executor.compaction_done(*done, &mut self.world, &mut self.answers);
+                }
                 Notice::Stop => self.stopping = true,
             }
         }
@@ -213,6 +219,10 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
     fn open_log(&mut self, job: OpenJob<RealDisk>) -> Option<OpenJob<RealDisk>> {
         self.links.openers.submit([(self.links.shard, job)]);
         None
+    }
+
+    fn compact(&mut self, job: CompactionJob<RealDisk>) {
+        self.links.compactor.submit([(self.links.shard, job)]);
     }
 
     fn sync_failed(&mut self, error: &io::Error) {

@@ -11,6 +11,8 @@ use raftline_proto::api::{
     FetchOffsetsRequest, FetchRequest, InitProducerRequest, ListConsumerGroupsRequest, MetadataRequest,
     NodeStatusRequest, TransferRequest,
 };
+use raftline_proto::batch::{BatchHeader, BatchView, Builder, Codec};
+use raftline_proto::time::Timestamp;
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -25,12 +27,18 @@ struct Cluster {
     addresses: Vec<String>,
     directories: Vec<PathBuf>,
     nodes: Vec<Option<Running>>,
+    /// More of the command line of each.
+    more: &'static [&'static str],
 }
 
 impl Cluster {
     async fn start(directory: &Path) -> Self {
+        Self::start_with(directory, &[]).await
+    }
+
+    async fn start_with(directory: &Path, more: &'static [&'static str]) -> Self {
         let directories = (1..=3).map(|node| directory.join(format!("n{node}"))).collect();
-        let mut cluster = Self { addresses: addresses(), directories, nodes: vec![None, None, None] };
+        let mut cluster = Self { addresses: addresses(), directories, nodes: vec![None, None, None], more };
         for node in 1..=3 {
             cluster.start_node(node).await;
         }
@@ -46,6 +54,7 @@ impl Cluster {
             .collect();
         let id = node.to_string();
         let mut args = vec!["--cluster", "test", "--node-id", &id, "--workers", "1"];
+        args.extend(self.more);
         args.extend(["--data-dir", self.directories[node - 1].to_str().unwrap()]);
         args.extend(peers.iter().map(String::as_str));
         self.nodes[node - 1] = Some(Running::start(configured(&args)).await);
@@ -158,6 +167,113 @@ async fn a_broker_may_go_and_come_back() {
     let reply = cluster.client(led).fetch(request).await.unwrap().into_inner();
     assert_eq!(values(&reply), ["before", "meanwhile", "after"]);
     drop(producing);
+    cluster.stop().await;
+}
+
+/// A batch of one record.
+fn keyed(key: &str, value: Option<&str>) -> bytes::Bytes {
+    let mut builder = Builder::new(Codec::None);
+    builder.push(Timestamp(1), Some(key.as_bytes()), value.map(str::as_bytes), &[]).unwrap();
+    builder.build()
+}
+
+/// What a topic's only partition holds, record by record: offset, key, and whether there is a value.
+async fn records(cluster: &Cluster, topic: &str) -> Vec<(u64, String, bool)> {
+    let mut any = cluster.nodes.iter().flatten().next().unwrap().client.clone();
+    let leader = leaders(&mut any, topic).await[0] as usize;
+    let mut client = cluster.client(leader);
+    let (mut found, mut from) = (Vec::new(), From::Start(true));
+    loop {
+        let request = FetchRequest { topic: topic.to_owned(), from: Some(from), ..FetchRequest::default() };
+        let reply = client.fetch(request).await.unwrap().into_inner();
+        assert_eq!(reply.error, None);
+        let mut rest = reply.batches.clone();
+        if rest.is_empty() {
+            return found;
+        }
+        let mut next = 0;
+        while !rest.is_empty() {
+            let header = BatchHeader::decode(&rest).unwrap();
+            let whole = rest.split_to(header.batch_bytes as usize);
+            for record in BatchView::open(&whole).unwrap().records() {
+                let record = record.unwrap();
+                let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+                found.push((record.offset.0, key, record.value.is_some()));
+            }
+            next = header.next_offset().0;
+        }
+        from = From::Offset(next);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compacted_topic_keeps_each_keys_last_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start_with(directory.path(), &["--cleanup-interval-ms", "200"]).await;
+    let mut first = cluster.client(1);
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("segment.bytes", "4096"),
+        ("min.cleanable.dirty.ratio", "0.1"),
+        ("delete.retention.ms", "0"),
+    ];
+    create(&mut first, "state", 1, &configs).await;
+    let leader = leaders(&mut first, "state").await[0] as usize;
+    let mut producing = Producing::open(&mut cluster.client(leader)).await;
+    let refused = producing
+        .refusal(raftline_proto::api::ProduceRequest {
+            topic: "state".to_owned(),
+            batch: batch(0, &["without a key"]),
+            ..raftline_proto::api::ProduceRequest::default()
+        })
+        .await;
+    assert_eq!(refused.code(), ErrorCode::InvalidBatch);
+    assert!(refused.message.contains("it has no key"), "{}", refused.message);
+    let value = "x".repeat(300);
+    for nth in 0..60 {
+        producing.produce("state", 0, keyed(["a", "b", "c"][nth % 3], Some(&value))).await;
+    }
+    producing.produce("state", 0, keyed("b", None)).await;
+    let compacted = |kept: Vec<(u64, &str, bool)>| {
+        let kept: Vec<(u64, String, bool)> =
+            kept.into_iter().map(|(offset, key, value)| (offset, key.to_owned(), value)).collect();
+        let cluster = &cluster;
+        async move {
+            let read = async { while records(cluster, "state").await != kept {} };
+            if tokio::time::timeout(common::PATIENCE, read).await.is_err() {
+                panic!("{:?}, not {kept:?}", records(cluster, "state").await);
+            }
+        }
+    };
+    // The deletion itself goes with the next compaction.
+    compacted(vec![(57, "a", true), (59, "c", true)]).await;
+    drop(producing);
+
+    // The leader goes: another one has compacted as well. It comes back, and so does the lead.
+    cluster.stop_node(leader).await;
+    let mut other = cluster.client(leader % 3 + 1);
+    while leaders(&mut other, "state").await[0] as usize == leader {}
+    assert_eq!(records(&cluster, "state").await, [(57, "a".to_owned(), true), (59, "c".to_owned(), true)]);
+    let led = leaders(&mut other, "state").await[0] as usize;
+    let mut producing = Producing::open(&mut cluster.client(led)).await;
+    assert_eq!(producing.produce("state", 0, keyed("a", Some("new"))).await, 61, "offsets go on");
+    drop(producing);
+    cluster.start_node(leader).await;
+    let last = [(57, "a".to_owned(), true), (59, "c".to_owned(), true), (61, "a".to_owned(), true)];
+    assert_eq!(records(&cluster, "state").await, last);
+    let back = async {
+        loop {
+            let mut client = cluster.client(led);
+            let to_node = u32::try_from(leader).ok();
+            let transfer = TransferRequest { topic: "state".to_owned(), partition: 0, to_node };
+            client.transfer(transfer).await.unwrap();
+            if leaders(&mut client, "state").await[0] as usize == leader {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(common::PATIENCE, back).await.expect("it takes the lead again");
+    assert_eq!(records(&cluster, "state").await, last);
     cluster.stop().await;
 }
 

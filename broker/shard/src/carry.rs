@@ -1,8 +1,8 @@
 //! Feeds a group's engine and carries out what it says, as effects for the executor.
 
 use crate::group::{Body, Group, Stage, Standing, Turn};
-use crate::tail::TailError;
-use crate::types::{DiskSpace, Effect, FetchError, ProduceError, ShardAlarm};
+use crate::tail::{TailBody, TailError};
+use crate::types::{DeleteError, DiskSpace, Effect, FetchError, ProduceError, ShardAlarm};
 use alloc::vec::Vec;
 use raftline_proto::entry::{EntryBody, EntryHeader, EntryInfo};
 use raftline_proto::ids::{EntryId, Index, NodeId, Offset};
@@ -82,7 +82,10 @@ impl Group {
                 (EntryBody::NoOp | EntryBody::Membership(_), _)
                 | (EntryBody::Data(_) | EntryBody::Command(_) | EntryBody::Gap { .. }, Body::Partition(_))
                 | (EntryBody::Metadata(_), Body::Coordinator(_)) => true,
-                (EntryBody::Data(_) | EntryBody::Command(_) | EntryBody::Gap { .. }, Body::Coordinator(_))
+                (
+                    EntryBody::Data(_) | EntryBody::Command(_) | EntryBody::Gap { .. },
+                    Body::Coordinator(_),
+                )
                 | (EntryBody::Metadata(_), Body::Partition(_)) => false,
             };
             if !fits {
@@ -119,6 +122,7 @@ impl Group {
                     DiskSpace::Enough => ProduceError::Busy,
                 };
                 partition.refuse_produces_from(lost, &why, turn.effects);
+                partition.refuse_deletions_from(lost, &DeleteError::Busy, turn.effects);
             }
             Body::Coordinator(coordinator) => {
                 coordinator.refuse_from(lost, &crate::types::CoordinatorError::Busy, turn.effects);
@@ -264,7 +268,7 @@ impl Group {
             self.body.dropped(&entry);
         }
         self.tail.reset(start);
-        self.body.trimmed(start);
+        self.body.reset(start);
         turn.effects.push(Effect::Reset { group: self.id, start });
     }
 
@@ -284,6 +288,9 @@ impl Group {
     /// Applies what is committed, and acknowledges those who wait for exactly these entries.
     pub fn fold_committed<P>(&mut self, through: Index, turn: &mut Turn<'_, P>) {
         while let Some(entry) = self.tail.pop_committed(through) {
+            if let TailBody::Command(command) = &entry.body {
+                self.obey((entry.id.index, entry.base_offset), command, turn);
+            }
             match &mut self.body {
                 Body::Coordinator(coordinator) => {
                     coordinator.committed(&entry, turn.effects);
@@ -294,6 +301,8 @@ impl Group {
                     if let Stage::Open(raft) = &self.stage {
                         let standing = Standing::of(raft, self.leading, self.node);
                         partition.acknowledge(entry.id, &standing, turn.effects);
+                        let told = (self.tail.start_offset(), standing.leader());
+                        partition.acknowledge_deletions(entry.id, told, turn.effects);
                     }
                 }
             }
@@ -324,6 +333,8 @@ impl Group {
             Body::Partition(partition) => {
                 partition.received = Index::ZERO;
                 partition.refuse_produces(&ProduceError::LeadershipLost { leader }, turn.effects);
+                let lost = DeleteError::LeadershipLost { leader };
+                partition.refuse_deletions_from(Index::ZERO, &lost, turn.effects);
                 let term = match &self.stage {
                     Stage::Open(raft) => raft.term(),
                     Stage::Opening(_) | Stage::Closed(_) => raftline_proto::ids::Term::ZERO,

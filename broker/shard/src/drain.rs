@@ -98,7 +98,7 @@ impl Group {
         let heir = |node: &NodeId| *node != self.node && alive.contains(node);
         let led = self.leading.is_some() && raft.membership().voters.iter().any(heir);
         let waiting = match &self.body {
-            Body::Partition(partition) => partition.parked_produces() > 0,
+            Body::Partition(partition) => partition.parked_writes() > 0,
             Body::Coordinator(coordinator) => !coordinator.parked.is_empty(),
         };
         led || waiting

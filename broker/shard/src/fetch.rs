@@ -103,7 +103,7 @@ impl Partition {
             effects.push(reply(Err(standing.not_leader_fetch())));
             return;
         }
-        let start_offset = tail.start().offset;
+        let start_offset = tail.start_offset();
         let high_watermark = tail.high_watermark();
         // Between the high watermark and the log's end is a place where a new leader, which does not know yet how
         // much is committed, may find a consumer that was served by its predecessor: it waits.

@@ -10,8 +10,8 @@ use crate::partition::Partition;
 use crate::produce::Intake;
 use crate::tail::{Tail, TailEntry};
 use crate::types::{
-    Effect, FetchError, FollowerDescription, GroupDescription, LogConfig, OpenedGroup, ProduceError,
-    ShardAlarm,
+    DeleteError, Effect, FetchError, FollowerDescription, GroupDescription, LogConfig, OpenedGroup,
+    ProduceError, ShardAlarm,
 };
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -185,6 +185,7 @@ impl Group {
         let (group, term, role) = (self.id, raft.term(), raft.role());
         self.stage = Stage::Open(Box::new(raft));
         turn.effects.push(Effect::LeaderChanged { group, term, leader: None, role });
+        self.trim_files(self.tail.applied().next(), turn);
         let own = self.node;
         for node in turn.alive.iter().copied().filter(|node| *node != own) {
             self.step(Input::PeerUp { node }, turn);
@@ -267,6 +268,7 @@ impl Group {
             Body::Partition(partition) => {
                 partition.refuse_produces(&ProduceError::UnknownGroup, turn.effects);
                 partition.refuse_fetches(&FetchError::UnknownGroup, turn.effects);
+                partition.refuse_deletions_from(Index::ZERO, &DeleteError::UnknownGroup, turn.effects);
             }
             Body::Coordinator(coordinator) => coordinator.stop_leading(turn.effects),
         }
@@ -284,7 +286,13 @@ impl Group {
             Stage::Opening(_) => None,
         };
         let parked = match &self.body {
-            Body::Partition(partition) => partition.first_deadline(),
+            Body::Partition(partition) => {
+                let compaction = match &self.stage {
+                    Stage::Open(raft) => partition.compaction.deadline(raft.durable()),
+                    Stage::Opening(_) | Stage::Closed(_) => None,
+                };
+                partition.first_deadline().into_iter().chain(compaction).min()
+            }
             Body::Coordinator(coordinator) => coordinator.parked.first_deadline(),
         };
         raft.into_iter().chain(parked).min()
@@ -306,7 +314,7 @@ impl Group {
     /// The group as operators see it.
     pub fn describe(&self) -> GroupDescription {
         let (start_offset, high_watermark, end_offset) =
-            (self.tail.start().offset, self.tail.high_watermark(), self.tail.end_offset());
+            (self.tail.start_offset(), self.tail.high_watermark(), self.tail.end_offset());
         let partition = match &self.body {
             Body::Partition(partition) => Some((partition.topic, partition.index)),
             Body::Coordinator(_) => None,
@@ -388,6 +396,13 @@ impl<'a> Standing<'a> {
         nodes
     }
 
+    /// The last entry that this replica and each of the others is known to have on stable storage. Exact on the leader
+    /// only.
+    pub fn held_by_all(&self) -> Index {
+        let held = self.raft.peers().map(|peer| peer.matched);
+        held.fold(self.durable, Index::min)
+    }
+
     /// What the leader knows of its followers.
     pub fn followers(&self) -> Vec<FollowerDescription> {
         self.raft
@@ -416,10 +431,22 @@ impl Body {
         }
     }
 
+    /// The log was thrown away and begins anew.
+    pub fn reset(&mut self, start: LogStart) {
+        self.trimmed(start);
+        match self {
+            Self::Partition(partition) => partition.compaction.reset(),
+            Self::Coordinator(_) => {}
+        }
+    }
+
     /// This replica leads now.
     pub fn begin_leading(&mut self, tail: &Tail) {
         match self {
-            Self::Partition(partition) => partition.received = Index::ZERO,
+            Self::Partition(partition) => {
+                partition.received = Index::ZERO;
+                partition.compaction.begin_leading();
+            }
             Self::Coordinator(coordinator) => coordinator.begin_leading(tail),
         }
     }

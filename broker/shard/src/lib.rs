@@ -11,7 +11,8 @@
 //!
 //! In reading order: [`types`] (events, effects), [`config`], [`shard`] (who gets which event), `group` (one group's
 //! stages) with `carry` (the engine's outputs as effects) and `requests` (what clients ask), `tail` (the log's end),
-//! `partition` with `produce`, `producers`, `fetch`, `parking` and `retention`, [`coordinator`] with [`image`] and
+//! `partition` with `produce`, `producers`, `fetch`, `parking`, `retention`, `deletion` and `compaction` (with
+//! `marks`), [`coordinator`] with [`image`] and
 //! `reconcile`, `liveness`, `drain`, `timers`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -29,10 +30,13 @@ pub mod shard;
 pub mod types;
 
 mod carry;
+mod compaction;
+mod deletion;
 mod drain;
 mod fetch;
 mod group;
 mod liveness;
+mod marks;
 mod parking;
 mod partition;
 mod produce;

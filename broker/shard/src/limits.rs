@@ -12,6 +12,9 @@ pub const PENDING_ENTRIES_MAX: usize = 16_384;
 /// Fetches that wait for records, per partition.
 pub const PARKED_FETCHES_MAX: usize = 4_096;
 
+/// Deletions of records that wait for their commit, per partition.
+pub const PARKED_DELETIONS_MAX: usize = 1_024;
+
 /// Coordinator commands that wait for their commit.
 pub const PARKED_COMMANDS_MAX: usize = 1_024;
 

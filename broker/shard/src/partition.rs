@@ -1,6 +1,7 @@
 //! A topic partition: idempotent producers, parked produces and parked fetches. What it decides stands in
 //! `produce.rs` and `fetch.rs`.
 
+use crate::compaction::Compaction;
 use crate::coordinator::configs::Settings;
 use crate::fetch::ParkedFetches;
 use crate::parking::Parking;
@@ -27,9 +28,12 @@ pub(crate) struct Partition {
     /// A majority holds entries through here in memory; only while leading.
     pub received: Index,
     pub fetches: ParkedFetches,
+    /// Deletions of records that wait for the commit.
+    pub deletions: Parking<()>,
     /// Bytes of all batches committed since the group was opened: the clock by which parked fetches wake.
     pub committed_bytes: u64,
     pub retention: RetentionState,
+    pub compaction: Compaction,
 }
 
 impl Partition {
@@ -44,8 +48,10 @@ impl Partition {
             leader: Parking::default(),
             received: Index::ZERO,
             fetches: ParkedFetches::default(),
+            deletions: Parking::default(),
             committed_bytes: 0,
             retention: RetentionState::default(),
+            compaction: Compaction::default(),
         }
     }
 
@@ -71,6 +77,11 @@ impl Partition {
         }
     }
 
+    /// How many requests that change the log wait here.
+    pub fn parked_writes(&self) -> usize {
+        self.parked_produces() + self.deletions.len()
+    }
+
     /// How many produces wait here.
     pub fn parked_produces(&self) -> usize {
         self.quorum.len() + self.memory.len() + self.leader.len()
@@ -83,6 +94,7 @@ impl Partition {
             self.memory.first_deadline(),
             self.leader.first_deadline(),
             self.fetches.first_deadline(),
+            self.deletions.first_deadline(),
         ]
         .into_iter()
         .flatten()

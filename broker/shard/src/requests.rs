@@ -39,13 +39,13 @@ impl Group {
             Admission::Refused(why) => turn.effects.push(refuse(order.request, why)),
             Admission::Known(batch) => {
                 let (base_offset, max_timestamp) = (batch.base_offset, batch.max_timestamp);
-                let start_offset = self.tail.start().offset;
+                let start_offset = self.tail.start_offset();
                 let receipt = Receipt { base_offset, start_offset, max_timestamp, duplicate: true };
                 self.answer_or_park(&order, batch.entry, receipt, turn);
             }
             Admission::Append => {
                 let (base_offset, max_timestamp) = (self.tail.end_offset(), order.batch.max_timestamp);
-                let start_offset = self.tail.start().offset;
+                let start_offset = self.tail.start_offset();
                 let receipt = Receipt { base_offset, start_offset, max_timestamp, duplicate: false };
                 match self.propose(EntryBody::Data(order.batch), Some(payload), turn) {
                     Ok(entry) => self.answer_or_park(&order, entry, receipt, turn),
@@ -136,24 +136,19 @@ impl Group {
     pub fn list_offset<P>(&mut self, request: RequestId, query: OffsetQuery, turn: &mut Turn<'_, P>) {
         let group = self.id;
         let reply = |outcome| Effect::Reply { request, reply: Reply::Offset(outcome) };
+        let find = |group, by, tail: &Tail| {
+            let (from, up_to) = (tail.start_offset(), tail.high_watermark());
+            Effect::FindOffset { request, group, by, from, up_to }
+        };
         let effect = match self.served() {
             Err(why) => reply(Err(why)),
             Ok((_, _, standing)) if !standing.leads() => reply(Err(standing.not_leader_fetch())),
             Ok((_, tail, _)) => match query {
-                OffsetQuery::Earliest => reply(Ok(tail.start().offset)),
+                OffsetQuery::Earliest => reply(Ok(tail.start_offset())),
                 OffsetQuery::Latest => reply(Ok(tail.high_watermark())),
-                OffsetQuery::AtOrAfter(timestamp) => {
-                    let by = FindBy::AtOrAfter(timestamp);
-                    Effect::FindOffset { request, group, by, up_to: tail.high_watermark() }
-                }
-                OffsetQuery::EndOfTerm(term) => {
-                    let by = FindBy::EndOfTerm(term);
-                    Effect::FindOffset { request, group, by, up_to: tail.high_watermark() }
-                }
-                OffsetQuery::MaxTimestamp => {
-                    let by = FindBy::MaxTimestamp;
-                    Effect::FindOffset { request, group, by, up_to: tail.high_watermark() }
-                }
+                OffsetQuery::AtOrAfter(timestamp) => find(group, FindBy::AtOrAfter(timestamp), tail),
+                OffsetQuery::EndOfTerm(term) => find(group, FindBy::EndOfTerm(term), tail),
+                OffsetQuery::MaxTimestamp => find(group, FindBy::MaxTimestamp, tail),
             },
         };
         turn.effects.push(effect);
@@ -280,6 +275,7 @@ impl Group {
             Body::Coordinator(coordinator) => coordinator.time_out(now, turn.effects),
             Body::Partition(partition) => {
                 partition.time_out_produces(now, turn.effects);
+                partition.time_out_deletions(now, turn.effects);
                 if let Stage::Open(raft) = &self.stage {
                     let standing = Standing::of(raft, self.leading, self.node);
                     partition.time_out_fetches(now, &standing, &self.tail, turn.effects);

@@ -1,4 +1,5 @@
-//! Retention: every replica lets go of whole segments that are too old or too much, up to its commit index.
+//! Retention: every replica lets go of whole segments that are too old, too much or deleted, up to its commit index.
+//! The same slow timer has leaders look whether to compact.
 //!
 //! There is one timer a shard, and only while some partition could have something to let go. Age is looked at rarely
 //! where records live long; size only after growth.
@@ -34,49 +35,69 @@ impl Shard {
     pub(crate) fn retain<P>(&mut self, now: Now, look: Look, effects: &mut Vec<Effect<P>>) {
         let mut due: Vec<GroupId> = Vec::new();
         for (id, group) in &self.groups {
-            match group.retention_due() {
+            match group.slow_due() {
                 Some(at) if at <= now.monotonic || look == Look::All => due.push(*id),
                 Some(at) => self.timers.want_retention(at),
                 None => {}
             }
         }
         for id in due {
-            self.touch(now, id, effects, |group, turn| group.retain(turn));
+            self.touch(now, id, effects, |group, turn| group.look(look, turn));
         }
     }
 }
 
 impl Group {
-    /// When the group wants the shard's slow timer; `None` if it has nothing to let go.
-    pub fn retention_due(&self) -> Option<Monotonic> {
+    /// When the group wants the shard's slow timer.
+    pub fn slow_due(&self) -> Option<Monotonic> {
+        self.retention_due().into_iter().chain(self.compaction_due()).min()
+    }
+
+    fn look<P>(&mut self, look: Look, turn: &mut Turn<'_, P>) {
+        let now = turn.now.monotonic;
+        let is_due = |at: Option<Monotonic>| at.is_some_and(|at| at <= now || look == Look::All);
+        let (retain, survey) = (is_due(self.retention_due()), is_due(self.compaction_due()));
+        if retain {
+            self.retain(turn);
+        }
+        if survey {
+            self.survey(turn);
+        }
+    }
+
+    /// When retention is to look; `None` if it has nothing to let go.
+    fn retention_due(&self) -> Option<Monotonic> {
         match (&self.stage, &self.body) {
             (Stage::Opening(_) | Stage::Closed(_), _) | (Stage::Open(_), Body::Coordinator(_)) => None,
             (Stage::Open(_), Body::Partition(partition)) => {
                 let settings = &partition.settings;
                 let empty = self.tail.start().offset == self.tail.high_watermark();
                 let grown = partition.retention.bytes_seen != partition.committed_bytes;
-                let by_size = settings.retention_bytes.is_some() && grown;
-                (!empty && (settings.retention_ms.is_some() || by_size)).then_some(partition.retention.due)
+                // What is deleted goes when its segment is sealed.
+                let by_growth = settings.retention_bytes.is_some() || self.deleted_below().is_some();
+                let by_age = settings.retention_ms.is_some();
+                (!empty && (by_age || (by_growth && grown))).then_some(partition.retention.due)
             }
         }
     }
 
     fn retain<P>(&mut self, turn: &mut Turn<'_, P>) {
+        let below = self.deleted_below();
         let (Stage::Open(raft), Body::Partition(partition)) = (&self.stage, &mut self.body) else { return };
         let now = turn.now;
         let settings = &partition.settings;
         let older_than = settings.retention_ms.map(|ms| Timestamp(now.wall.get().saturating_sub(ms)));
         let bytes_max = settings.retention_bytes;
-        let slowest = match settings.retention_bytes {
-            Some(_) => Duration::ZERO,
-            None => settings.retention_ms.map_or(Duration::ZERO, age_interval),
+        let slowest = match (settings.retention_bytes, below) {
+            (None, None) => settings.retention_ms.map_or(Duration::ZERO, age_interval),
+            (Some(_), _) | (_, Some(_)) => Duration::ZERO,
         };
         let retention = &mut partition.retention;
         retention.due = now.monotonic + slowest.max(turn.config.timings.retention_interval);
         retention.bytes_seen = partition.committed_bytes;
-        if older_than.is_some() || bytes_max.is_some() {
+        if older_than.is_some() || bytes_max.is_some() || below.is_some() {
             let up_to = raft.commit().next();
-            turn.effects.push(Effect::Retain { group: self.id, older_than, bytes_max, up_to });
+            turn.effects.push(Effect::Retain { group: self.id, older_than, bytes_max, below, up_to });
         }
     }
 }

@@ -11,7 +11,9 @@ use crate::produce::{Intake, refuse};
 use crate::requests::{Order, refuse_fetch};
 use crate::retention::Look;
 use crate::timers::Timers;
-use crate::types::{CoordinatorError, DiskSpace, Effect, Event, FetchError, ProduceError, Reply, RequestId};
+use crate::types::{
+    CoordinatorError, DeleteError, DiskSpace, Effect, Event, FetchError, ProduceError, Reply, RequestId,
+};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -117,6 +119,14 @@ impl Shard {
                     effects.push(Effect::Reply { request, reply });
                 }
             }
+            Event::DeleteRecords { request, group, up_to, deadline } => {
+                let delete = |group: &mut Group, turn: &mut Turn<'_, P>| {
+                    group.delete_records(request, up_to, deadline, turn);
+                };
+                if !self.touch(now, group, effects, delete) {
+                    effects.push(crate::deletion::answer(request, Err(DeleteError::UnknownGroup)));
+                }
+            }
             Event::Coordinate { request, command, deadline } => {
                 let group = GroupId::COORDINATOR;
                 let coordinate = |group: &mut Group, turn: &mut Turn<'_, P>| {
@@ -199,6 +209,15 @@ impl Shard {
             Event::Trimmed { group, start } => {
                 self.answered(now, group, effects, |group, turn| group.trimmed(start, turn));
             }
+            Event::Surveyed { group, facts } => {
+                self.answered(now, group, effects, |group, turn| group.surveyed(&facts, turn));
+            }
+            Event::Compacted { group, rule } => {
+                self.answered(now, group, effects, |group, _| group.compacted(rule));
+            }
+            Event::CompactionFailed { group } => {
+                self.answered(now, group, effects, |group, turn| group.compaction_failed(turn));
+            }
             Event::DiskSpace(disk) => self.disk_space(now, disk, effects),
             Event::Image(image) => self.follow_image(now, image, effects),
             Event::Drain => self.begin_drain(now, effects),
@@ -208,7 +227,10 @@ impl Shard {
     /// Ends a batch of events: what the batch brought leaves now, and deadlines are set.
     pub fn end_turn<P>(&mut self, now: Now, effects: &mut Vec<Effect<P>>) {
         while let Some(id) = self.dirty.pop_first() {
-            self.visit(now, id, effects, |group, turn| group.flush(turn));
+            self.visit(now, id, effects, |group, turn| {
+                group.flush(turn);
+                group.compact_if_ready(turn);
+            });
             self.rearm(now, id);
             if id == GroupId::COORDINATOR {
                 self.publish_image(now, effects);
@@ -278,7 +300,7 @@ impl Shard {
         if group.notable_commit() > group.noted {
             self.timers.want_note(id, now.monotonic + self.config.timings.note_interval);
         }
-        if let Some(due) = group.retention_due() {
+        if let Some(due) = group.slow_due() {
             let soonest = now.monotonic + self.config.timings.retention_interval;
             self.timers.want_retention(due.max(soonest));
         }

@@ -3,6 +3,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use raftline_proto::command::Command;
 use raftline_proto::entry::{BatchInfo, EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, Index, Offset};
 use raftline_proto::metadata::MetadataRecord;
@@ -15,6 +16,8 @@ use raftline_raft::types::LogStart;
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     start: LogStart,
+    /// Records below were deleted by request. What of them is in the log still is not shown to readers.
+    trimmed_to: Offset,
     last: EntryId,
     applied: Index,
     end_offset: Offset,
@@ -36,6 +39,7 @@ pub(crate) enum TailBody {
     Plain,
     Data(BatchInfo),
     Metadata(Vec<MetadataRecord>),
+    Command(Command),
 }
 
 /// Why an entry cannot follow the tail.
@@ -52,6 +56,7 @@ impl Tail {
     pub fn begin(&mut self, start: LogStart) {
         *self = Self {
             start,
+            trimmed_to: Offset::ZERO,
             last: start.previous,
             applied: start.previous.index,
             end_offset: start.offset,
@@ -61,9 +66,9 @@ impl Tail {
 
     /// Throws everything away and begins at `start`, which the leader vouches to be committed. What was applied stays so.
     pub fn reset(&mut self, start: LogStart) {
-        let applied = self.applied.max(start.previous.index);
+        let (applied, trimmed_to) = (self.applied.max(start.previous.index), self.trimmed_to);
         self.begin(start);
-        self.applied = applied;
+        (self.applied, self.trimmed_to) = (applied, trimmed_to);
     }
 
     /// Takes the next entry of the log. Gives it back if it is still to be applied.
@@ -87,11 +92,10 @@ impl Tail {
             return Ok(None);
         }
         let body = match &entry.body {
-            EntryBody::NoOp | EntryBody::Membership(_) | EntryBody::Command(_) | EntryBody::Gap { .. } => {
-                TailBody::Plain
-            }
+            EntryBody::NoOp | EntryBody::Membership(_) | EntryBody::Gap { .. } => TailBody::Plain,
             EntryBody::Data(batch) => TailBody::Data(*batch),
             EntryBody::Metadata(records) => TailBody::Metadata(records.clone()),
+            EntryBody::Command(command) => TailBody::Command(*command),
         };
         self.pending.push_back(TailEntry { id: header.id, base_offset: header.base_offset, body });
         Ok(self.pending.back())
@@ -140,9 +144,19 @@ impl Tail {
         }
     }
 
-    /// Where the log starts.
+    /// Records below `offset` are deleted, by a committed command.
+    pub fn trim_to(&mut self, offset: Offset) {
+        self.trimmed_to = self.trimmed_to.max(offset);
+    }
+
+    /// Where the log starts, on the disk.
     pub fn start(&self) -> LogStart {
         self.start
+    }
+
+    /// The first offset that readers are given.
+    pub fn start_offset(&self) -> Offset {
+        self.start.offset.max(self.trimmed_to)
     }
 
     /// The last entry. Its term is only right while it is pending.
@@ -268,5 +282,17 @@ mod tests {
         tail.push(&data(3, 91, 700, 1)).expect("follows");
         tail.trimmed(LogStart::default());
         assert_eq!(tail.start(), start, "late news of an earlier trim");
+    }
+
+    #[test]
+    fn what_was_deleted_stays_so_until_the_log_begins_behind_it() {
+        let mut tail = three();
+        tail.trim_to(Offset(3));
+        tail.trim_to(Offset(2));
+        assert_eq!((tail.start_offset(), tail.start().offset), (Offset(3), Offset(0)));
+        tail.reset(LogStart { previous: EntryId::new(Term(3), Index(9)), offset: Offset(2) });
+        assert_eq!(tail.start_offset(), Offset(3));
+        tail.trimmed(LogStart { previous: EntryId::new(Term(3), Index(10)), offset: Offset(4) });
+        assert_eq!(tail.start_offset(), Offset(4));
     }
 }

@@ -60,7 +60,7 @@ impl Timers {
 
     /// Something may have to be let go later.
     pub fn want_retention(&mut self, at: Monotonic) {
-        self.retention_at.get_or_insert(at);
+        self.retention_at = Some(self.retention_at.map_or(at, |planned| planned.min(at)));
     }
 
     /// Whether retention is due; if so, it is not planned any more.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use raftline_proto::command::Command;
 use raftline_proto::entry::{EntryHeader, EntryKind, ProducerBatch};
 use raftline_proto::ids::{EntryId, GroupId, HardState, Index, NodeId, Offset, Term};
 use raftline_raft::types::Message;
@@ -35,6 +36,10 @@ pub struct Digest {
     pub content: u64,
     /// The idempotent producer's stamp.
     pub producer: Option<ProducerBatch>,
+    /// Records that are there: fewer than `header.record_count` if compaction dropped some.
+    pub records: u32,
+    /// What it commands.
+    pub command: Option<Command>,
 }
 
 impl Digest {
@@ -42,6 +47,16 @@ impl Digest {
     #[must_use]
     pub fn id(&self) -> EntryId {
         self.header.id
+    }
+
+    /// Whether it is as its leader made it: compaction took nothing away.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match self.header.kind {
+            EntryKind::Gap => false,
+            EntryKind::Data => self.records == self.header.record_count,
+            EntryKind::NoOp | EntryKind::Membership | EntryKind::Metadata | EntryKind::Command => true,
+        }
     }
 
     /// Whether it carries records.
@@ -65,10 +80,30 @@ pub struct OnDisk {
 pub struct ServedBatch {
     /// The first record's offset.
     pub base_offset: Offset,
-    /// Records in it.
+    /// How many offsets it takes.
+    pub offset_count: u32,
+    /// Records in it: fewer if compaction dropped some.
     pub record_count: u32,
     /// As [`Digest::content`].
     pub content: u64,
+}
+
+/// A record, boiled down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Stands for its key.
+    pub key: Option<u64>,
+    /// Stands for its value; `None` deletes the key.
+    pub value: Option<u64>,
+}
+
+/// What all replicas of a group keep: as [`Command::Compact`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// The compaction point.
+    pub through: Index,
+    /// Tombstones below go.
+    pub tombstones_before: Offset,
 }
 
 /// Something that happened.
@@ -108,6 +143,15 @@ pub enum Fact<'a> {
         from: Index,
         /// Its commit index at that moment.
         commit: Index,
+    },
+    /// A replica threw its log away and begins anew where its leader's log begins.
+    Reset {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The entry before the first.
+        start: EntryId,
     },
     /// A replica learnt that more entries are committed. The first such fact of a life begins at its log's start.
     Committed {
@@ -251,6 +295,44 @@ pub enum Fact<'a> {
         /// The entry before the first of `log`.
         log_start: EntryId,
     },
+    /// What a batch says that a producer is about to send.
+    Batch {
+        /// As [`Digest::content`].
+        content: u64,
+        /// Its records, in order.
+        records: &'a [Record],
+    },
+    /// What a replica's log holds, after a compaction, a restart, or at the end.
+    Held {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// Where the log begins.
+        start: Offset,
+        /// What it says that it is compacted by.
+        clean: Rule,
+        /// Entries through here are known to be committed.
+        committed: Index,
+        /// Every record of it.
+        records: &'a BTreeMap<Offset, Record>,
+    },
+    /// A client was answered that everything below is deleted.
+    Deleted {
+        /// Where.
+        group: GroupId,
+        /// The first offset left.
+        start_offset: Offset,
+    },
+    /// The end of a run: the first offset that a replica shows.
+    FinalStart {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The offset.
+        start_offset: Offset,
+    },
     /// The end of a run: something that had to happen by now did not, or something goes on that should rest.
     NotLive {
         /// What, in words.
@@ -262,6 +344,8 @@ pub enum Fact<'a> {
 #[derive(Debug, Default)]
 pub struct Ledger {
     groups: BTreeMap<GroupId, Vec<LedgerEntry>>,
+    batches: BTreeMap<u64, Vec<Record>>,
+    rules: BTreeMap<GroupId, Rule>,
 }
 
 /// A committed entry and the term of the leader that committed it.
@@ -316,9 +400,39 @@ impl Ledger {
         self.groups.keys().copied()
     }
 
-    /// Takes in a [`Fact::FirstCommitted`]; any other fact changes nothing.
+    /// What a batch says.
+    #[must_use]
+    pub fn batch(&self, content: u64) -> &[Record] {
+        self.batches.get(&content).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether every committed entry that ends at or before an offset is covered by the group's last rule.
+    #[must_use]
+    pub fn is_compacted_before(&self, group: GroupId, offset: Offset) -> bool {
+        let through = self.rule(group).through;
+        through > Index::ZERO
+            && self.get(group, through).is_some_and(|entry| entry.digest.header.next_offset() >= offset)
+    }
+
+    /// The last rule that a group has committed.
+    #[must_use]
+    pub fn rule(&self, group: GroupId) -> Rule {
+        self.rules.get(&group).copied().unwrap_or_default()
+    }
+
+    /// Takes in what was sent and what was first committed; any other fact changes nothing.
     pub fn observe(&mut self, fact: &Fact<'_>) {
+        if let Fact::Batch { content, records } = fact {
+            self.batches.insert(*content, records.to_vec());
+        }
         if let Fact::FirstCommitted { group, term, entries, .. } = fact {
+            for command in entries.iter().filter_map(|entry| entry.command) {
+                if let Command::Compact { through, tombstones_before, .. } = command {
+                    let rule = self.rules.entry(*group).or_default();
+                    rule.through = rule.through.max(through);
+                    rule.tombstones_before = rule.tombstones_before.max(tombstones_before);
+                }
+            }
             let known = self.groups.entry(*group).or_default();
             known.extend(entries.iter().map(|digest| LedgerEntry { digest: *digest, committed_in: *term }));
         }

@@ -57,10 +57,18 @@ pub enum Mark {
     DiskWasFull,
     /// A sync failed and the process stopped.
     SyncFailed,
+    /// A log was compacted.
+    Compacted,
+    /// A log lost tombstones.
+    TombstonesDropped,
+    /// Records were deleted by request.
+    Erased,
+    /// A replica was so far behind that it began anew where its leader's log begins.
+    BegunAnew,
 }
 
 /// All marks: what [`Marks`] counts.
-pub const ALL: [Mark; 26] = [
+pub const ALL: [Mark; 30] = [
     Mark::FollowerTruncates,
     Mark::OldTermPendingAtElection,
     Mark::TornTailCut,
@@ -87,6 +95,10 @@ pub const ALL: [Mark; 26] = [
     Mark::FetchParked,
     Mark::DiskWasFull,
     Mark::SyncFailed,
+    Mark::Compacted,
+    Mark::TombstonesDropped,
+    Mark::Erased,
+    Mark::BegunAnew,
 ];
 
 /// How often each mark was hit.

@@ -35,6 +35,8 @@ pub struct Plan {
     pub faults: Vec<(Fault, Duration)>,
     /// Who uses the cluster.
     pub load: Load,
+    /// What becomes of old records.
+    pub upkeep: Upkeep,
     /// A new leader is cut off or dies soon after its election.
     pub short_reigns: Odds,
     /// How long the cluster is left alone at first.
@@ -121,6 +123,25 @@ pub struct Load {
     pub patience: Duration,
 }
 
+/// What becomes of old records.
+#[derive(Clone, Debug, Default)]
+pub struct Upkeep {
+    /// For each topic, its configs beside the segments' size.
+    pub configs: Vec<Vec<(&'static str, String)>>,
+    /// Keys of a compacted topic's records.
+    pub keys: u64,
+    /// Mean pause between two deletions of the oldest records of a topic that is not compacted, if there are any.
+    pub erasures: Option<Duration>,
+}
+
+impl Upkeep {
+    /// Whether anything ever goes.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.erasures.is_some() || self.configs.iter().any(|configs| !configs.is_empty())
+    }
+}
+
 impl Plan {
     /// The plan of a seed.
     #[must_use]
@@ -136,6 +157,7 @@ impl Plan {
         plan.topics = (0..chance.between(1, 2)).map(|_| if chance.coin() { 1 } else { 2 }).collect();
         plan.load.window = chance.between(1, 5);
         plan.load.plain = u32::from(chance.coin());
+        plan.draw_upkeep(&mut Chance::from_seed(seed ^ 0xc0c0));
         plan.draw_network(&mut chance);
         plan.draw_faults(&mut chance);
         if plan.family == Family::Adversarial && nodes > 1 && chance.hit(Odds::percent(25)) {
@@ -193,6 +215,7 @@ impl Plan {
                 straggler: Odds::NEVER,
                 patience: millis(1500),
             },
+            upkeep: Upkeep::default(),
             short_reigns: Odds::NEVER,
             grace: millis(2000),
             safety: Duration::from_secs(12),
@@ -233,6 +256,33 @@ impl Plan {
             grace: millis(400),
             safety: Duration::from_secs(5),
             ..plain
+        }
+    }
+
+    /// Half of the topics are compacted, at a pace that fits the length of a run. Some of the others lose their oldest
+    /// records by request.
+    fn draw_upkeep(&mut self, chance: &mut Chance) {
+        self.upkeep.keys = chance.between(2, 12);
+        for _ in 0..self.topics.len() {
+            let mut configs = Vec::new();
+            if chance.coin() {
+                let mut draw = |name, values: &[&str]| {
+                    configs.push((name, (*chance.pick(values).expect("not empty")).to_owned()));
+                };
+                draw("cleanup.policy", &["compact", "compact", "compact,delete"]);
+                draw("min.cleanable.dirty.ratio", &["0", "0.1", "0.5"]);
+                draw("delete.retention.ms", &["0", "0", "300"]);
+                draw("min.compaction.lag.ms", &["0", "0", "0", "150"]);
+                draw("max.compaction.lag.ms", &["9223372036854775807", "1000"]);
+                self.timings.retention_interval =
+                    chance.span(Duration::from_millis(100), Duration::from_millis(500));
+            }
+            self.upkeep.configs.push(configs);
+        }
+        if chance.hit(Odds::percent(30)) {
+            self.upkeep.erasures = Some(chance.span(Duration::from_millis(200), Duration::from_millis(1500)));
+            self.timings.retention_interval =
+                chance.span(Duration::from_millis(100), Duration::from_millis(500));
         }
     }
 

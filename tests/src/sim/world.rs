@@ -1,8 +1,9 @@
 //! The world: the cluster, the network and the clients of one run, and the loop that lets things happen.
 //!
 //! In reading order: this file (what there is, what can happen), `turn` (a shard's turn and what comes out of it),
-//! `watch` and `report` (what the checkers are shown), `disks`, `links`, `faults`, `users`, `ending`.
+//! `watch` and `report` (what the checkers are shown), `compacting`, `disks`, `links`, `faults`, `users`, `ending`.
 
+mod compacting;
 mod disks;
 mod ending;
 mod faults;
@@ -16,6 +17,7 @@ pub mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use raftline_broker::executor::{CompactionDone, CompactionJob};
 use raftline_broker::payload::{OutReply, PeerMessage};
 use raftline_proto::ids::{BootId, GroupId, NodeId};
 use raftline_proto::time::Monotonic;
@@ -105,6 +107,8 @@ pub(super) enum Step {
     SyncPart { life: Life, shard: usize, round: u64, part: usize, early: bool },
     /// A file was extended ahead.
     Allocate { life: Life, shard: usize, group: GroupId, allocation: Box<Allocation<SimDisk>> },
+    /// A log's compaction is run, or what was done is taken over.
+    Compact { life: Life, shard: usize, work: Box<CompactionWork> },
     /// A message arrives.
     Arrive { flight: Flight, boot: BootId, message: Box<PeerMessage>, nth: usize },
     /// A node tries to connect to another.
@@ -127,6 +131,12 @@ pub(super) enum Step {
     Roomy(NodeId),
     /// A process starts.
     Start(NodeId),
+}
+
+/// How far a compaction is.
+pub(super) enum CompactionWork {
+    Begun(CompactionJob<SimDisk>),
+    Done(CompactionDone<SimDisk>),
 }
 
 impl World {
@@ -190,6 +200,7 @@ impl World {
             Step::Allocate { life, shard, group, allocation } => {
                 self.allocate(life, shard, group, *allocation)
             }
+            Step::Compact { life, shard, work } => self.compact(life, shard, *work),
             Step::Arrive { flight, boot, message, nth } => self.arrive(flight, boot, *message, nth),
             Step::Dial(from, to) => self.dial(from, to),
             Step::Broken { from, to, generation } => self.broken(from, to, generation),

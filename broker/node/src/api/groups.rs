@@ -145,8 +145,8 @@ impl Origin {
 /// topic is not there, and the client asks again.
 pub(crate) async fn make_groups_topic(broker: &Broker) {
     let configs = [
-        // Kept until compacted: time alone takes nothing away.
-        ("retention.ms", "-1".to_owned()),
+        // Each key's last record says what there is. Time takes nothing away.
+        ("cleanup.policy", "compact".to_owned()),
         ("max.message.bytes", BATCH_BYTES_MAX.to_string()),
     ];
     let request = CreateTopicRequest {

@@ -4,13 +4,13 @@
 use super::errors::{self, Place};
 use super::{Broker, expect_produced};
 use crate::handle::ReplySink;
+use crate::intake;
 use crate::limits;
 use crate::payload::{OutReply, Payload};
 use crate::stamp::stamp;
 use parking_lot::Mutex;
 use raftline_proto::api::produce_reply::Result as ReplyResult;
 use raftline_proto::api::{self, ErrorCode, ProduceReply, ProduceRequest};
-use raftline_proto::batch;
 use raftline_shard::types::{Durability, Event};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -104,7 +104,7 @@ impl Intake {
         let ProduceRequest { correlation_id, topic, partition, batch: bytes, timeout_ms, .. } = request;
         let named = Place { topic: &topic, partition };
         let (image, group) = self.broker.hosted(named)?;
-        let batch = batch::validate(&bytes).map_err(|found| errors::batch(named, &found))?;
+        let batch = intake::validate(&image.configs, &bytes).map_err(|found| errors::batch(named, &found))?;
         let kilobytes = u32::try_from(bytes.len().div_ceil(1024)).unwrap_or(u32::MAX).max(1);
         let permit = Arc::clone(&self.broker.produce_budget).acquire_many_owned(kilobytes).await;
         let permit = permit.map_err(|_| errors::stopping())?;

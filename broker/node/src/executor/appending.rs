@@ -5,7 +5,7 @@
 
 use raftline_proto::batch;
 use raftline_proto::entry::{EntryHeader, EntryInfo, EntryKind};
-use raftline_proto::ids::{GroupId, Index};
+use raftline_proto::ids::{GroupId, Index, Offset};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::LogStart;
 use raftline_shard::types::Event;
@@ -142,16 +142,21 @@ impl<D: Disk> Executor<D> {
     pub(super) fn retain(
         &mut self,
         group: GroupId,
-        limits: (Option<Timestamp>, Option<u64>),
+        limits: (Option<Timestamp>, Option<u64>, Option<Offset>),
         up_to: Index,
         outside: &mut impl Outside<D>,
         answers: &mut Vec<Event<Payload>>,
     ) {
         self.write(group);
         let Some(open) = self.groups.get_mut(&group) else { return };
-        let (older_than, bytes_max) = limits;
+        let (older_than, bytes_max, below) = limits;
         let before = open.log.start();
-        match open.log.retain(older_than, bytes_max, up_to) {
+        let retained = open.log.retain(older_than, bytes_max, up_to);
+        let trimmed = retained.and_then(|_| match below {
+            Some(below) => open.log.trim(below, up_to),
+            None => Ok(None),
+        });
+        match trimmed {
             Ok(_) => {}
             // What is left stays; the next round of retention tries again.
             Err(RetainError::Io(error)) => {

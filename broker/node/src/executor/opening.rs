@@ -127,6 +127,11 @@ impl<D: Disk> Executor<D> {
     /// deleted topic at once.
     pub(super) fn put_away(&mut self, outside: &mut impl Outside<D>, answers: &mut Vec<Event<Payload>>) {
         for group in std::mem::take(&mut self.doomed) {
+            if self.is_compacting(group) {
+                // Its files are being read by their names. It comes back, and then they go.
+                self.doomed.push(group);
+                continue;
+            }
             let (from, to) = (self.group_dir(group), self.trash_dir(group));
             match self.disk.rename(&from, &to) {
                 Ok(()) => {

@@ -9,6 +9,7 @@ use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{LivenessChange, RequestId, ShardAlarm};
 use raftline_storage::{Allocation, Disk};
 
+use super::compacting::CompactionJob;
 use super::opening::OpenJob;
 use super::round::SyncRound;
 use crate::payload::{OutReply, PeerMessage, SendOutcome};
@@ -31,6 +32,11 @@ pub trait Outside<D: Disk> {
     fn open_log(&mut self, job: OpenJob<D>) -> Option<OpenJob<D>> {
         Some(job)
     }
+
+    /// Runs a compaction on another thread ([`CompactionJob::run`]); it comes back through
+    /// [`super::Executor::compaction_done`]. At most one of this shard's is under way; worlds with several shards run one
+    /// at a time all the same, for the sake of disk and memory.
+    fn compact(&mut self, job: CompactionJob<D>);
 
     /// A sync failed: what it covered may be gone from the page cache without ever having reached the disk, so
     /// nothing that this process says about it can be trusted any more (FAULTS P5). Production aborts the process

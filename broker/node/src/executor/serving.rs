@@ -131,19 +131,19 @@ impl<D: Disk> Executor<D> {
         &mut self,
         request: RequestId,
         group: GroupId,
-        query: (FindBy, Offset),
+        by: FindBy,
+        (from, up_to): (Offset, Offset),
         outside: &mut impl Outside<D>,
     ) {
         self.write(group);
-        let (by, up_to) = query;
         let found = self.touched(group).and_then(|open| {
             // Looks from wherever the log starts now: retention cannot take away what it asks for.
             let at_time = |found| OutReply::FoundOffset { found, high_watermark: up_to };
             let found = match by {
-                FindBy::AtOrAfter(timestamp) => open.log.offset_at(timestamp, up_to).map(at_time),
-                FindBy::MaxTimestamp => open.log.newest(up_to).map(at_time),
+                FindBy::AtOrAfter(timestamp) => open.log.offset_at_from(timestamp, from, up_to).map(at_time),
+                FindBy::MaxTimestamp => open.log.newest_from(from, up_to).map(at_time),
                 FindBy::EndOfTerm(term) => {
-                    let start = open.log.start().1;
+                    let start = open.log.start().1.max(from);
                     open.log.end_of_term(term, up_to).map(|found| OutReply::EndOfTerm { found, start })
                 }
             };

@@ -161,9 +161,10 @@ impl Driver {
                     let decoded = GroupRecord::decode(record.key.unwrap_or_default(), record.value);
                     let decoded = decoded.map_err(|error| Halt::Log(error.to_string()))?;
                     self.groups.apply(self.clock.now(), &decoded, &mut outputs);
-                    from = Some(record.offset + 1);
                     records += 1;
                 }
+                // Not after its last record: compaction may have left none.
+                from = Some(view.header().next_offset());
             }
             self.put_off();
             if batches.is_empty() || from.is_some_and(|from| from >= end) {

@@ -3,6 +3,7 @@
 use super::connection::{Answer, Close, Later};
 use super::{Door, errors, metadata, text};
 use crate::handle::ReplySink;
+use crate::intake;
 use crate::limits;
 use crate::payload::{OutReply, Payload};
 use crate::stamp::stamp;
@@ -16,7 +17,7 @@ use raftline_kafka::produce::{
     RecordError,
 };
 use raftline_kafka::request::Header;
-use raftline_proto::batch::{self, BatchError, BatchHeader};
+use raftline_proto::batch::{BatchError, BatchHeader};
 use raftline_proto::ids::TopicId;
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Monotonic;
@@ -103,7 +104,7 @@ async fn begin(
         Err(why) => return refused(ErrorCode::InvalidRequiredAcks, why),
     };
     let bytes = partition.records.unwrap_or_default();
-    let checked = match batch::validate(&bytes) {
+    let checked = match intake::validate(&topic.configs, &bytes) {
         Ok(checked) => checked,
         Err(found) => {
             return Waiting::Decided(Box::new(ProducePartitionAnswer {

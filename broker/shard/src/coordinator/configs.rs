@@ -10,6 +10,7 @@
 
 pub mod table;
 
+use crate::compaction::RATIO_ONE;
 use crate::types::{ConfigFault, CoordinatorError, Durability, LogConfig};
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -20,9 +21,9 @@ use raftline_proto::limits::BATCH_BYTES_MAX;
 
 pub use table::CONFIG_KEYS;
 use table::{
-    MAX_COMPACTION_LAG_MS, MAX_MESSAGE_BYTES, MESSAGE_TIMESTAMP_TYPE, MIN_COMPACTION_LAG_MS,
-    MIN_INSYNC_REPLICAS, RAFTLINE_DURABILITY, REFUSED, RETENTION_BYTES, RETENTION_MS, SEGMENT_BYTES,
-    SEGMENT_MS,
+    CLEANUP_POLICY, DELETE_RETENTION_MS, MAX_COMPACTION_LAG_MS, MAX_MESSAGE_BYTES, MESSAGE_TIMESTAMP_TYPE,
+    MIN_CLEANABLE_DIRTY_RATIO, MIN_COMPACTION_LAG_MS, MIN_INSYNC_REPLICAS, RAFTLINE_DURABILITY, REFUSED,
+    RETENTION_BYTES, RETENTION_MS, SEGMENT_BYTES, SEGMENT_MS,
 };
 
 /// One topic config.
@@ -81,6 +82,8 @@ pub enum Values {
     Fraction,
     /// One of these words.
     Words(&'static [&'static str]),
+    /// Some of these words, at least one, with commas between them.
+    AnyOf(&'static [&'static str]),
     /// This value alone, because the broker does that and nothing else.
     Only {
         /// The value.
@@ -122,6 +125,9 @@ impl ConfigKey {
                 Err(_) => (false, "not a number"),
             },
             Values::Words(words) => (words.contains(&text), "unknown here"),
+            Values::AnyOf(words) => {
+                (list(text).next().is_some() && list(text).all(|word| words.contains(&word)), "unknown here")
+            }
             Values::Only { value, why } => match self.kind {
                 ConfigKind::Boolean => (text.eq_ignore_ascii_case(value), why),
                 ConfigKind::Text
@@ -135,6 +141,18 @@ impl ConfigKey {
     }
 
     fn whole(&self, configs: &BTreeMap<String, String>) -> Option<i64> {
+        self.parsed(configs)
+    }
+
+    /// A fraction, in millionths.
+    fn millionths(&self, configs: &BTreeMap<String, String>) -> u32 {
+        let fraction: f64 = self.parsed(configs).unwrap_or_default();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
+        let millionths = (fraction * f64::from(RATIO_ONE)) as u32;
+        millionths.min(RATIO_ONE)
+    }
+
+    fn parsed<T: core::str::FromStr>(&self, configs: &BTreeMap<String, String>) -> Option<T> {
         let set = configs.get(self.name).filter(|text| self.check(text).is_ok());
         let default = match self.default {
             ConfigDefault::Value(value) => Some(value),
@@ -154,6 +172,7 @@ impl Values {
             Self::Whole { min, max } => format!("from {min} to {max}"),
             Self::Fraction => "from 0 to 1".to_owned(),
             Self::Words(words) => format!("one of {}", words.join(", ")),
+            Self::AnyOf(words) => format!("one or more of {}", words.join(", ")),
             Self::Only { value: "", .. } => "empty".to_owned(),
             Self::Only { value, .. } => (*value).to_owned(),
         }
@@ -234,6 +253,53 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// or by the time between its first record and the next one.
     pub segment_ms: i64,
+    /// What happens to old records.
+    pub cleanup: Cleanup,
+    /// What part of a log has to be uncompacted before it is compacted, in millionths.
+    pub dirty_ratio_millionths: u32,
+    /// How long records stay as they are.
+    pub compaction_lag_ms_min: i64,
+    /// After how long a log is compacted however little there is to do; `None`: never for that reason.
+    pub compaction_lag_ms_max: Option<i64>,
+    /// How long deletions are kept.
+    pub delete_retention_ms: i64,
+}
+
+/// What happens to old records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Whole segments go by age and size.
+    Delete,
+    /// Records go when a later one has their key.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+impl Cleanup {
+    /// Reads `cleanup.policy`.
+    #[must_use]
+    pub fn of(configs: &BTreeMap<String, String>) -> Self {
+        let words = configs.get(CLEANUP_POLICY.name).filter(|text| CLEANUP_POLICY.check(text).is_ok());
+        let has = |wanted| words.is_some_and(|text| list(text).any(|word| word == wanted));
+        match (has("compact"), has("delete")) {
+            (false, _) => Self::Delete,
+            (true, false) => Self::Compact,
+            (true, true) => Self::CompactAndDelete,
+        }
+    }
+
+    /// Whether records go because a later one has their key. Then each has to have one.
+    #[must_use]
+    pub const fn compacts(self) -> bool {
+        matches!(self, Self::Compact | Self::CompactAndDelete)
+    }
+
+    /// Whether records go by age, by size, or by request.
+    #[must_use]
+    pub const fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::CompactAndDelete)
+    }
 }
 
 impl Settings {
@@ -241,12 +307,18 @@ impl Settings {
     #[must_use]
     pub fn of(configs: &BTreeMap<String, String>) -> Self {
         let value = |key: &ConfigKey| key.whole(configs).unwrap_or_default();
+        let cleanup = Cleanup::of(configs);
         Self {
             message_bytes_max: u32::try_from(value(&MAX_MESSAGE_BYTES)).unwrap_or(BATCH_BYTES_MAX),
-            retention_ms: Some(value(&RETENTION_MS)).filter(|ms| *ms >= 0),
-            retention_bytes: u64::try_from(value(&RETENTION_BYTES)).ok(),
+            retention_ms: Some(value(&RETENTION_MS)).filter(|ms| *ms >= 0 && cleanup.deletes()),
+            retention_bytes: u64::try_from(value(&RETENTION_BYTES)).ok().filter(|_| cleanup.deletes()),
             segment_bytes: value(&SEGMENT_BYTES).unsigned_abs(),
             segment_ms: value(&SEGMENT_MS),
+            cleanup,
+            dirty_ratio_millionths: MIN_CLEANABLE_DIRTY_RATIO.millionths(configs),
+            compaction_lag_ms_min: value(&MIN_COMPACTION_LAG_MS),
+            compaction_lag_ms_max: Some(value(&MAX_COMPACTION_LAG_MS)).filter(|ms| *ms < i64::MAX),
+            delete_retention_ms: value(&DELETE_RETENTION_MS),
         }
     }
 
@@ -308,22 +380,23 @@ const fn replicas_awaited(durability: Durability, replicas: usize) -> usize {
 /// wants it. `None` if the config is no list.
 #[must_use]
 pub fn changed_list(key: &ConfigKey, value: &str, words: &str, change: ListChange) -> Option<String> {
-    let split = |text| -> Vec<&str> {
-        let words = <str>::split(text, ',').map(str::trim);
-        words.filter(|word| !word.is_empty()).collect()
-    };
-    let (mut list, words) = (split(value), split(words));
+    let (mut changed, words): (Vec<&str>, Vec<&str>) = (list(value).collect(), list(words).collect());
     match change {
         ListChange::Append => {
             for word in words {
-                if !list.contains(&word) {
-                    list.push(word);
+                if !changed.contains(&word) {
+                    changed.push(word);
                 }
             }
         }
-        ListChange::Subtract => list.retain(|word| !words.contains(word)),
+        ListChange::Subtract => changed.retain(|word| !words.contains(word)),
     }
-    (key.kind == ConfigKind::List).then(|| list.join(","))
+    (key.kind == ConfigKind::List).then(|| changed.join(","))
+}
+
+/// The words of a list.
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty())
 }
 
 /// What is done to a list.

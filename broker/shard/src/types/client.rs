@@ -28,6 +28,15 @@ pub enum Durability {
     None,
 }
 
+/// Up to where records are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteUpTo {
+    /// The records below this offset go.
+    Offset(Offset),
+    /// All that is committed when the leader hears of it goes.
+    HighWatermark,
+}
+
 /// Which offset is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetQuery {
@@ -65,6 +74,8 @@ pub enum Reply {
     Offset(Result<Offset, FetchError>),
     /// To [`Event::Coordinate`].
     Coordinated(Result<CoordinatorReply, CoordinatorError>),
+    /// To [`Event::DeleteRecords`]: the first offset that is left.
+    RecordsDeleted(Result<Offset, DeleteError>),
     /// To [`Event::Describe`].
     Described(Option<GroupDescription>),
     /// To [`Event::Transfer`]: how many hand-overs have begun.
@@ -175,6 +186,40 @@ pub enum FetchError {
     Busy,
     /// The group's log failed; the text says why.
     Storage(String),
+}
+
+/// Why records were not deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeleteError {
+    /// The group is not on this shard.
+    UnknownGroup,
+    /// Another node leads, or none. Nothing was deleted.
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+        /// This replica's term.
+        term: Term,
+    },
+    /// The offset is above the high watermark. Nothing was deleted.
+    OffsetOutOfRange {
+        /// What was asked for.
+        asked: Offset,
+        /// One past the last committed.
+        high_watermark: Offset,
+    },
+    /// The topic's `cleanup.policy` is `compact` alone: its records go when a later one has their key.
+    CompactedOnly,
+    /// Leadership was lost before the quorum answered: the outcome is unknown; asking again is safe.
+    LeadershipLost {
+        /// Who leads now, if known.
+        leader: Option<NodeId>,
+    },
+    /// The quorum did not answer in time: the outcome is unknown; asking again is safe.
+    TimedOut,
+    /// Too much is waiting already. Nothing was deleted; try again later.
+    Busy,
+    /// The process is stopping. Nothing was deleted.
+    Stopping,
 }
 
 /// A group's state on this node.

@@ -2,7 +2,7 @@
 
 #[cfg(doc)]
 use super::Event;
-use super::{FindBy, LivenessChange, LogConfig, Reply, RequestId, ShardAlarm};
+use super::{CompactionRule, FindBy, LivenessChange, LogConfig, Reply, RequestId, ShardAlarm};
 use crate::image::MetadataImage;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -157,10 +157,13 @@ pub enum Effect<P> {
         group: GroupId,
         /// Which record.
         by: FindBy,
+        /// The first offset that readers are given: no record below is meant.
+        from: Offset,
         /// The high watermark.
         up_to: Offset,
     },
-    /// Drop whole segments that retention no longer covers, up to the commit index. Answer [`Event::Trimmed`] if any went.
+    /// Drop whole segments that retention no longer covers or that hold deleted records only, up to the commit index.
+    /// Answer [`Event::Trimmed`] if any went.
     Retain {
         /// The group.
         group: GroupId,
@@ -168,8 +171,23 @@ pub enum Effect<P> {
         older_than: Option<Timestamp>,
         /// The oldest segments may go while more than this would be left.
         bytes_max: Option<u64>,
+        /// Segments with no record at or above this offset may go.
+        below: Option<Offset>,
         /// No entry at or above this index goes.
         up_to: Index,
+    },
+    /// Say how much of the log is compacted: [`Event::Surveyed`].
+    Survey {
+        /// The group.
+        group: GroupId,
+    },
+    /// Compact the log by this rule, whose `through` is committed and durable here. That takes long and belongs on another
+    /// thread, one job at a time. Answer [`Event::Compacted`] or [`Event::CompactionFailed`], once.
+    Compact {
+        /// The group.
+        group: GroupId,
+        /// What to keep.
+        rule: CompactionRule,
     },
     /// The metadata changed: publish this image to the node and its other shards (shard 0 only).
     PublishImage(Arc<MetadataImage>),

@@ -4,7 +4,10 @@
 use super::Effect;
 #[cfg(doc)]
 use super::ProduceError;
-use super::{CoordinatorCommand, DiskSpace, Durability, LivenessChange, OffsetQuery, OpenedGroup, RequestId};
+use super::{
+    CompactionFacts, CompactionRule, CoordinatorCommand, DeleteUpTo, DiskSpace, Durability, LivenessChange,
+    OffsetQuery, OpenedGroup, RequestId,
+};
 use crate::image::MetadataImage;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -59,6 +62,20 @@ pub enum Event<P> {
         group: GroupId,
         /// Which.
         query: OffsetQuery,
+    },
+    /// A client wants the oldest records of a partition gone. Answered [`Reply::RecordsDeleted`] once a majority of the
+    /// replicas knows; every replica follows.
+    ///
+    /// [`Reply::RecordsDeleted`]: super::Reply::RecordsDeleted
+    DeleteRecords {
+        /// For the reply.
+        request: RequestId,
+        /// The partition's group.
+        group: GroupId,
+        /// Which.
+        up_to: DeleteUpTo,
+        /// When to give up waiting for the commit.
+        deadline: Monotonic,
     },
     /// A client, a tool or a broker wants something of the coordinator (group 0).
     Coordinate {
@@ -213,6 +230,25 @@ pub enum Event<P> {
         deadline: Monotonic,
         /// How much there is.
         bytes: u64,
+    },
+    /// Answer to [`Effect::Survey`].
+    Surveyed {
+        /// The group.
+        group: GroupId,
+        /// What was found.
+        facts: CompactionFacts,
+    },
+    /// Answer to [`Effect::Compact`]: the log is compacted by this rule.
+    Compacted {
+        /// The group.
+        group: GroupId,
+        /// As ordered.
+        rule: CompactionRule,
+    },
+    /// Answer to [`Effect::Compact`]: it could not be done now. The log is as it was.
+    CompactionFailed {
+        /// The group.
+        group: GroupId,
     },
     /// Answer to [`Effect::Retain`]: the log begins later now.
     Trimmed {

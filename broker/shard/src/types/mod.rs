@@ -10,10 +10,12 @@ mod event;
 mod storage;
 
 pub use client::{
-    Durability, EmptyFetch, FetchError, FindBy, FollowerDescription, GroupDescription, OffsetQuery,
-    ProduceError, Produced, Reply, RequestId,
+    DeleteError, DeleteUpTo, Durability, EmptyFetch, FetchError, FindBy, FollowerDescription,
+    GroupDescription, OffsetQuery, ProduceError, Produced, Reply, RequestId,
 };
 pub use coordinator::{ConfigFault, CoordinatorCommand, CoordinatorError, CoordinatorReply};
 pub use effect::Effect;
 pub use event::Event;
-pub use storage::{DiskSpace, LivenessChange, LogConfig, OpenedGroup, ShardAlarm};
+pub use storage::{
+    CompactionFacts, CompactionRule, DiskSpace, LivenessChange, LogConfig, OpenedGroup, ShardAlarm,
+};

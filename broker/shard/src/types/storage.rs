@@ -4,6 +4,7 @@
 use super::Effect;
 use alloc::vec::Vec;
 use raftline_proto::ids::{EntryId, HardState, Index, Offset};
+use raftline_proto::time::Timestamp;
 use raftline_raft::types::{Alarm, LogStart};
 
 /// How a group's log is stored.
@@ -28,6 +29,27 @@ pub struct OpenedGroup {
     pub last: EntryId,
     /// The first entry of each term in the log.
     pub term_starts: Vec<EntryId>,
+}
+
+/// What a replica keeps of its log (docs/decisions/0007): all above `through`; of what is at or below, each key's last
+/// record, unless that is a tombstone below `tombstones_before`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionRule {
+    /// The compaction point.
+    pub through: Index,
+    /// Tombstones below go, too.
+    pub tombstones_before: Offset,
+}
+
+/// How much of a log is compacted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionFacts {
+    /// The size of what is.
+    pub clean_bytes: u64,
+    /// The size of what is not.
+    pub dirty_bytes: u64,
+    /// The time of the first batch that is not.
+    pub dirty_since: Option<Timestamp>,
 }
 
 /// Whether there is room for writes.

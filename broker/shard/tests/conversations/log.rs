@@ -1,8 +1,9 @@
 //! A dumb log and a dumb disk: what is written, and what a crash leaves.
 
-use raftline_proto::entry::EntryInfo;
+use raftline_proto::entry::{EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, GroupId, HardState, Index, Offset};
 use raftline_raft::types::LogStart;
+use raftline_shard::types::{CompactionFacts, CompactionRule};
 use std::collections::BTreeMap;
 
 /// What a batch says: stands for its bytes.
@@ -26,6 +27,7 @@ pub enum Payload {
 pub struct Log {
     pub start: LogStart,
     pub entries: Vec<Stored>,
+    pub clean_through: Index,
 }
 
 impl Log {
@@ -73,6 +75,54 @@ impl Log {
             theirs.get(&id.index) == Some(&id)
         };
         self.entries.iter().rev().find(same).map_or(self.start.previous, |stored| stored.info.header.id)
+    }
+
+    /// Keeps each key's last record of what is at or below the rule's point. A batch that says `k=v` is one record, one
+    /// that says `k=` deletes its key.
+    pub fn compact(&mut self, rule: CompactionRule) {
+        let key = |text: &Text| text.split_once('=').map(|(key, _)| key.to_owned());
+        let covered = |stored: &Stored| stored.info.header.id.index <= rule.through;
+        let mut last: BTreeMap<String, Index> = BTreeMap::new();
+        for stored in self.entries.iter().filter(|stored| covered(stored)) {
+            if let Some(key) = stored.text.as_ref().and_then(key) {
+                last.insert(key, stored.info.header.id.index);
+            }
+        }
+        for stored in self.entries.iter_mut().filter(|stored| covered(stored)) {
+            let header = stored.info.header;
+            let stays = match (&stored.info.body, &stored.text) {
+                (EntryBody::Membership(_), _) => true,
+                (_, Some(text)) => {
+                    let buried = text.ends_with('=') && header.base_offset < rule.tombstones_before;
+                    !buried && key(text).is_some_and(|key| last[&key] == header.id.index)
+                }
+                (_, None) => false,
+            };
+            if !stays {
+                let body = EntryBody::Gap { offsets: header.record_count };
+                let info = EntryInfo::new(header.group, header.id, header.base_offset, body);
+                *stored = Stored { info, text: None };
+            }
+        }
+        self.clean_through = self.clean_through.max(rule.through);
+    }
+
+    pub fn compaction_facts(&self) -> CompactionFacts {
+        let bytes = |clean: bool| {
+            let part = self.entries.iter().map(|stored| stored.info.header);
+            let part = part.filter(|header| (header.id.index <= self.clean_through) == clean);
+            part.map(|header| header.entry_bytes()).sum()
+        };
+        let time = |stored: &Stored| match &stored.info.body {
+            EntryBody::Data(batch) => Some(batch.max_timestamp),
+            _ => None,
+        };
+        let dirty = self.entries_from(self.clean_through.next());
+        CompactionFacts {
+            clean_bytes: bytes(true),
+            dirty_bytes: bytes(false),
+            dirty_since: dirty.filter_map(time).next(),
+        }
     }
 
     /// What committed batches say, with their offsets.

@@ -7,7 +7,9 @@ mod world;
 
 mod bounding;
 mod campaign;
+mod compacting;
 mod coordinating;
+mod deleting;
 mod failing;
 mod fetching;
 mod producing;

@@ -6,7 +6,9 @@ use raftline_proto::entry::EntryBody;
 use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, NodeId, Offset};
 use raftline_proto::time::{Monotonic, Now, Timestamp};
 use raftline_raft::types::{AppendResult, LogStart, Message, ReplicateOutcome, Role};
-use raftline_shard::types::{Effect, Event, FindBy, LogConfig, OpenedGroup, Reply, RequestId, ShardAlarm};
+use raftline_shard::types::{
+    CompactionRule, Effect, Event, FindBy, LogConfig, OpenedGroup, Reply, RequestId, ShardAlarm,
+};
 use raftline_shard::{Shard, ShardConfig};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -55,6 +57,12 @@ pub struct Node {
     pub full: bool,
     /// How long a sync takes, in microseconds.
     pub sync_us: u64,
+    /// No segment is ever removed.
+    pub keeps_files: bool,
+    /// Compactions fail.
+    pub cannot_compact: bool,
+    /// The compactions that were ordered.
+    pub compactions: Vec<(GroupId, CompactionRule)>,
     /// Effects of all kinds carried out, for economy tests.
     pub effects_done: usize,
 }
@@ -65,7 +73,17 @@ fn shard_of(group: GroupId) -> usize {
 
 impl Node {
     pub fn new(id: NodeId) -> Self {
-        Self { id, disk: Disk::default(), process: None, full: false, sync_us: 0, effects_done: 0 }
+        Self {
+            id,
+            disk: Disk::default(),
+            process: None,
+            full: false,
+            sync_us: 0,
+            keeps_files: false,
+            cannot_compact: false,
+            compactions: Vec::new(),
+            effects_done: 0,
+        }
     }
 
     pub fn start(&mut self, config: impl Fn(u32) -> ShardConfig, now: Now) {
@@ -112,6 +130,10 @@ impl Node {
             | Event::ReadShort { group, .. }
             | Event::Hurry { group, .. }
             | Event::Trimmed { group, .. }
+            | Event::DeleteRecords { group, .. }
+            | Event::Surveyed { group, .. }
+            | Event::Compacted { group, .. }
+            | Event::CompactionFailed { group, .. }
             | Event::Transfer { group: Some(group), .. } => shard_of(*group),
             Event::Image(_) | Event::Drain | Event::DiskSpace(_) | Event::Liveness { .. } => {
                 for inbox in &mut process.inboxes {
@@ -318,7 +340,7 @@ impl Node {
                     out.answers.push((request, Answer::Records { texts, high_watermark: up_to }));
                 }
             }
-            Effect::FindOffset { request, group, by, up_to } => {
+            Effect::FindOffset { request, group, by, from, up_to } => {
                 let time = |stored: &Stored| match &stored.info.body {
                     raftline_proto::entry::EntryBody::Data(batch) => Some(batch.max_timestamp),
                     _ => None,
@@ -329,13 +351,21 @@ impl Node {
                     FindBy::EndOfTerm(_) => None,
                     FindBy::MaxTimestamp => entries.iter().filter_map(time).max(),
                 };
-                let find = |stored: &&Stored| time(stored).is_some_and(|time| Some(time) >= timestamp);
+                let find = |stored: &&Stored| {
+                    stored.info.header.base_offset >= from
+                        && time(stored).is_some_and(|time| Some(time) >= timestamp)
+                };
                 let offset = entries.iter().find(find).map(|stored| stored.info.header.base_offset);
                 out.answers.push((request, Answer::Offset(offset.filter(|offset| *offset < up_to))));
             }
-            Effect::Retain { group, older_than, bytes_max, up_to } => {
-                self.retain(group, older_than, bytes_max, up_to.get());
+            Effect::Retain { group, older_than, bytes_max, below, up_to } => {
+                self.retain(group, (older_than, bytes_max, below), up_to.get());
             }
+            Effect::Survey { group } => {
+                let facts = self.disk.live[&group].log.compaction_facts();
+                self.submit(Event::Surveyed { group, facts });
+            }
+            Effect::Compact { group, rule } => self.compact(group, rule),
             Effect::LeaderChanged { group, leader, role, .. } => {
                 process.leaders.insert(group, (role, leader));
             }
@@ -416,7 +446,15 @@ impl Node {
     }
 
     /// Lets entries go that are too old or too many, as a log does whose segments hold one entry each.
-    fn retain(&mut self, group: GroupId, older_than: Option<Timestamp>, bytes_max: Option<u64>, up_to: u64) {
+    fn retain(
+        &mut self,
+        group: GroupId,
+        (older_than, bytes_max, below): (Option<Timestamp>, Option<u64>, Option<Offset>),
+        up_to: u64,
+    ) {
+        if self.keeps_files {
+            return;
+        }
         let log = &mut self.disk.live.entry(group).or_default().log;
         let mut gone = None;
         while let Some(first) = log.entries.first() {
@@ -433,7 +471,8 @@ impl Node {
             let too_old = older_than.is_some_and(|limit| newest < Some(limit));
             // The last one is still being written to; it goes by age alone.
             let last = log.entries.len() == 1;
-            if !(too_old || (too_much && !last)) || first.info.header.id.index.get() >= up_to {
+            let deleted = below.is_some_and(|below| first.info.header.next_offset() <= below) && !last;
+            if !(too_old || deleted || (too_much && !last)) || first.info.header.id.index.get() >= up_to {
                 break;
             }
             let header = log.entries.remove(0).info.header;
@@ -443,6 +482,19 @@ impl Node {
             log.start = start;
             self.submit(Event::Trimmed { group, start });
         }
+    }
+
+    fn compact(&mut self, group: GroupId, rule: CompactionRule) {
+        self.compactions.push((group, rule));
+        if self.cannot_compact {
+            self.submit(Event::CompactionFailed { group });
+            return;
+        }
+        let durable = self.disk.durable[&group].log.last().index;
+        assert!(rule.through <= durable, "only what is durable is compacted");
+        self.disk.live.entry(group).or_default().log.compact(rule);
+        self.disk.durable.entry(group).or_default().log.compact(rule);
+        self.submit(Event::Compacted { group, rule });
     }
 
     pub fn last(&self, group: GroupId) -> EntryId {

@@ -23,6 +23,21 @@ impl Check for CommitKept {
             Fact::Truncated { life, group, from, commit } if from <= commit => {
                 Err(format!("{life} cut group {group} at {from}, at or below its commit index {commit}"))
             }
+            Fact::Reset { life, group, start } => {
+                if ledger.get(*group, start.index).is_none_or(|entry| entry.digest.id() != *start) {
+                    return Err(format!(
+                        "{life} began group {group} anew after {start}, which nobody has committed"
+                    ));
+                }
+                let known = self.commits.entry((*life, *group)).or_default();
+                if *known > start.index {
+                    return Err(format!(
+                        "{life} began group {group} anew after {start}; it had committed {known}"
+                    ));
+                }
+                *known = start.index;
+                Ok(())
+            }
             Fact::Committed { life, group, entries, .. } => self.committed(*life, *group, entries, ledger),
             Fact::FirstCommitted { group, entries, .. } => {
                 let expected = ledger.last(*group).next();
@@ -108,6 +123,17 @@ mod tests {
             "right after 1",
         );
         must_pass(CommitKept::default(), &history(&log[2..]));
+    }
+
+    #[test]
+    fn a_new_beginning_is_at_a_committed_entry() {
+        let log = [no_op(1, 1, 0), no_op(1, 2, 0), no_op(1, 3, 0)];
+        let reset = |start| Fact::Reset { life: life(2), group: GROUP, start };
+        let before = first_committed(1, &log);
+        must_trip(CommitKept::default(), &[before.clone(), reset(id(2, 2))], "nobody has committed");
+        let went_back = [before.clone(), committed(2, 1, &log), reset(id(1, 2))];
+        must_trip(CommitKept::default(), &went_back, "it had committed 3");
+        must_pass(CommitKept::default(), &[before, reset(id(1, 2)), committed(2, 1, &log[2..])]);
     }
 
     #[test]

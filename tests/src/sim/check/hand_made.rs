@@ -42,7 +42,8 @@ fn digest(term: u64, index: u64, offset: u64, kind: EntryKind, record_count: u32
         payload_bytes: 0,
     };
     let content = if record_count == 0 { 0 } else { term * 1_000_000 + index };
-    Digest { header, bytes: term * 1_000_000 + index, content, producer: None }
+    let bytes = term * 1_000_000 + index;
+    Digest { header, bytes, content, producer: None, records: record_count, command: None }
 }
 
 /// Entries that become committed for the first time, held by a majority of three.

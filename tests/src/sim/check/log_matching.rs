@@ -17,7 +17,8 @@ pub(super) struct LogMatching {
 struct Seen {
     by: Life,
     previous: EntryId,
-    bytes: u64,
+    /// `None` as long as nobody was seen with all of it: compaction may have taken something of it.
+    bytes: Option<u64>,
 }
 
 impl Check for LogMatching {
@@ -33,9 +34,12 @@ impl Check for LogMatching {
         if previous.index.next() != id.index || previous.term > id.term {
             return Err(format!("{life} appended {id} of group {group} right after {previous}"));
         }
-        let seen = Seen { by: *life, previous: *previous, bytes: entry.bytes };
-        let known = *self.entries.entry((*group, id)).or_insert(seen);
-        if known.bytes != seen.bytes {
+        let bytes = entry.is_whole().then_some(entry.bytes);
+        let seen = Seen { by: *life, previous: *previous, bytes };
+        let known = self.entries.entry((*group, id)).or_insert(seen);
+        known.bytes = known.bytes.or(bytes);
+        let known = *known;
+        if bytes.is_some() && known.bytes != bytes {
             return Err(format!(
                 "entry {id} of group {group} has two contents: one on {}, another on {life}",
                 known.by

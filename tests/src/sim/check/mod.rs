@@ -4,6 +4,8 @@ mod acked;
 mod append_durable;
 mod bounded;
 mod commit_kept;
+mod compaction;
+mod deletion;
 mod election;
 mod fit;
 #[cfg(test)]
@@ -74,6 +76,8 @@ impl Default for Checks {
                 Box::<watermark::HighWatermark>::default(),
                 Box::<acked::AckedKept>::default(),
                 Box::<idempotence::OncePerProducer>::default(),
+                Box::new(compaction::KeyedKept),
+                Box::<deletion::DeletedGone>::default(),
                 Box::new(bounded::Bounded),
                 Box::<rest::Rest>::default(),
             ],

@@ -21,13 +21,24 @@ pub struct Consumer {
     next_tag: u64,
     /// When to ask again.
     ask_at: Monotonic,
+    /// Whether somebody deletes what it has not read yet.
+    records: Lasting,
+}
+
+/// Whether a partition's records stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasting {
+    /// For as long as a run goes.
+    Stay,
+    /// An operator deletes the oldest.
+    AreDeleted,
 }
 
 impl Consumer {
     /// A consumer that starts at `now`, at the partition's first offset.
     #[must_use]
-    pub fn new(group: GroupId, now: Monotonic) -> Self {
-        Self { group, next: Offset::ZERO, leader: None, under_way: None, next_tag: 0, ask_at: now }
+    pub fn new(group: GroupId, now: Monotonic, records: Lasting) -> Self {
+        Self { group, next: Offset::ZERO, leader: None, under_way: None, next_tag: 0, ask_at: now, records }
     }
 
     /// Which partition it reads.
@@ -119,6 +130,11 @@ impl Consumer {
         match error {
             FetchError::NotLeader { leader, .. } => self.leader = *leader,
             FetchError::UnknownGroup | FetchError::Busy => self.leader = None,
+            FetchError::OffsetOutOfRange { start_offset, .. }
+                if self.records == Lasting::AreDeleted && *start_offset > self.next =>
+            {
+                self.next = *start_offset;
+            }
             // It only asks from where it was led: an honest consumer must not be sent away.
             FetchError::OffsetOutOfRange { .. } | FetchError::Storage(_) => {
                 wishes.outrage = Some(format!(

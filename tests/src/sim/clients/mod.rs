@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod consumer;
+pub mod eraser;
 pub mod producer;
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use raftline_broker::payload::OutReply;
 use raftline_proto::entry::BatchInfo;
 use raftline_proto::ids::{GroupId, NodeId, Offset};
 use raftline_proto::time::Monotonic;
-use raftline_shard::types::{CoordinatorCommand, Durability};
+use raftline_shard::types::{CoordinatorCommand, DeleteUpTo, Durability};
 
 use super::chance::Chance;
 
@@ -45,6 +46,13 @@ pub enum Ask {
     },
     /// Something of the coordinator.
     Coordinate(CoordinatorCommand),
+    /// To delete the oldest records.
+    Delete {
+        /// The partition's group.
+        group: GroupId,
+        /// Which.
+        up_to: DeleteUpTo,
+    },
     /// To hand leadership of a group over.
     Transfer(GroupId),
 }
@@ -119,6 +127,8 @@ pub enum Client {
     Consumer(consumer::Consumer),
     /// Creates topics and registers brokers.
     Admin(admin::Admin),
+    /// Deletes.
+    Eraser(eraser::Eraser),
 }
 
 impl Client {
@@ -128,6 +138,7 @@ impl Client {
             Self::Producer(producer) => producer.wake(around, wishes),
             Self::Consumer(consumer) => consumer.wake(around, wishes),
             Self::Admin(admin) => admin.wake(around, wishes),
+            Self::Eraser(eraser) => eraser.wake(around, wishes),
         }
     }
 
@@ -143,6 +154,7 @@ impl Client {
             Self::Producer(producer) => producer.answered(tag, reply, around, wishes),
             Self::Consumer(consumer) => consumer.answered(tag, reply, around, wishes),
             Self::Admin(admin) => admin.answered(tag, reply, around, wishes),
+            Self::Eraser(eraser) => eraser.answered(reply),
         }
     }
 }

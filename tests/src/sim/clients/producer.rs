@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftline_broker::payload::OutReply;
-use raftline_proto::batch::{BatchHeader, Builder, Codec};
+use raftline_proto::batch::{BatchHeader, Builder, Codec, Header};
 use raftline_proto::entry::ProducerBatch;
 use raftline_proto::ids::{GroupId, NodeId, ProducerId};
 use raftline_proto::time::{Monotonic, Timestamp};
@@ -15,6 +15,7 @@ use raftline_shard::types::{
 };
 
 use super::{Around, Ask, Call, Wishes};
+use crate::sim::chance::Odds;
 use crate::sim::node::WALL_START;
 
 /// How a producer works.
@@ -30,6 +31,8 @@ pub struct Habits {
     pub durability: Durability,
     /// Batches in flight.
     pub window: u64,
+    /// Its records have one of so many keys, and some of them no value. `None`: no keys.
+    pub keys: Option<u64>,
     /// Most records in a batch.
     pub records_max: u32,
     /// Longest value.
@@ -230,7 +233,15 @@ impl Producer {
             let mut value = format!("{}/{}/{record} ", self.habits.name, self.next_number).into_bytes();
             let filler = around.chance.index_through(self.habits.value_bytes_max);
             value.resize(value.len() + filler, b'.');
-            builder.push(timestamp, None, Some(&value), &[]).expect("a small record fits");
+            let key = self.habits.keys.map(|keys| format!("key-{}", around.chance.between(1, keys)));
+            let key = key.as_ref().map(String::as_bytes);
+            if key.is_some() && around.chance.hit(Odds::percent(20)) {
+                // No two batches are to be alike.
+                let header = Header { name: b"n", value: Some(&value) };
+                builder.push(timestamp, key, None, &[header]).expect("a small record fits");
+            } else {
+                builder.push(timestamp, key, Some(&value), &[]).expect("a small record fits");
+            }
         }
         builder.build()
     }

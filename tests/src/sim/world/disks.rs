@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use raftline_proto::entry::{EntryHeader, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, GroupId, Incarnation, Index, NodeId};
-use raftline_storage::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentStart, sequence_of};
+use raftline_storage::segment::{COMPACTED_HEADER_BYTES, SegmentHeader, SegmentStart, sequence_of};
 use raftline_storage::{Disk, DiskFile, GroupState, SimDisk, StateFile};
 
 use super::watch::hash;
@@ -55,6 +55,7 @@ pub struct DurableLog {
     entries: Vec<(EntryId, u64)>,
 }
 
+#[derive(Clone)]
 struct Segment {
     header: SegmentHeader,
     entries: Vec<(EntryId, u64)>,
@@ -178,18 +179,25 @@ impl DurableLog {
     fn read_segment(&mut self, disk: &SimDisk, path: &Path, sequence: u64) {
         let Ok(file) = disk.open(path) else { return };
         let Ok(length) = file.len() else { return };
-        let segment = match self.segments.entry(sequence) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(vacant) => {
-                let mut head = [0; 64];
-                let read = file.read_at(&mut head, 0);
-                let Some(header) = read.ok().and_then(|()| SegmentHeader::decode(&head).ok()) else { return };
-                vacant.insert(Segment { header, entries: Vec::new(), end: SEGMENT_HEADER_BYTES })
-            }
-        };
+        let mut head = vec![0; usize::try_from(length.min(COMPACTED_HEADER_BYTES)).expect("small")];
+        let read = file.read_at(&mut head, 0);
+        let Some(header) = read.ok().and_then(|()| SegmentHeader::decode(&head).ok()) else { return };
+        let fresh = Segment { header, entries: Vec::new(), end: header.entries_at() };
+        let segment = self.segments.entry(sequence).or_insert_with(|| fresh.clone());
+        if segment.header.compacted != header.compacted {
+            // A compacted one took its name.
+            *segment = fresh;
+        }
+        segment.header = header;
         while let Some((id, bytes, size)) = read_entry(&*file, length, segment) {
+            segment.fill_through(id.index.previous().unwrap_or_default());
             segment.entries.push((id, bytes));
             segment.end += size;
+        }
+        if let Some(range) = header.compacted
+            && segment.end == range.end
+        {
+            segment.fill_through(range.up_to.previous().unwrap_or_default());
         }
     }
 
@@ -198,7 +206,11 @@ impl DurableLog {
         self.start = EntryId::ZERO;
         self.entries.clear();
         let mut begun = false;
-        for segment in self.segments.values() {
+        let mut replaced = None;
+        for (sequence, segment) in &self.segments {
+            if replaced.is_some_and(|through| *sequence <= through) {
+                continue;
+            }
             let previous = segment.header.previous;
             if segment.header.start == SegmentStart::Begins || !begun {
                 self.start = previous;
@@ -212,6 +224,18 @@ impl DurableLog {
                 continue;
             }
             self.entries.extend_from_slice(&segment.entries);
+            replaced = segment.header.compacted.map(|range| range.last_sequence);
+        }
+    }
+}
+
+impl Segment {
+    /// A gap's frame stands for entries of its term up to the next frame.
+    fn fill_through(&mut self, index: Index) {
+        while let Some((last, bytes)) = self.entries.last().copied()
+            && last.index < index
+        {
+            self.entries.push((EntryId::new(last.term, last.index.next()), bytes));
         }
     }
 }
@@ -226,10 +250,12 @@ fn read_entry<F: DiskFile>(file: &F, length: u64, segment: &Segment) -> Option<(
     file.read_at(&mut head, at).ok()?;
     let header = EntryHeader::decode(&head).ok()?;
     let before = segment.entries.last().map_or(segment.header.previous, |(id, _)| *id);
-    if header.id.index != before.index.next()
-        || header.id.term < before.term
-        || at + header.entry_bytes() > length
-    {
+    // One frame may stand for many entries, where a log was compacted.
+    let follows = match segment.header.compacted {
+        None => header.id.index == before.index.next(),
+        Some(range) => header.id.index > before.index && at < range.end,
+    };
+    if !follows || header.id.term < before.term || at + header.entry_bytes() > length {
         return None;
     }
     let mut entry = vec![0; usize::try_from(header.entry_bytes()).ok()?];

@@ -96,10 +96,10 @@ impl World {
                 Client::Admin(admin) if !admin.is_done() => {
                     return Some("the operator is not done".to_owned());
                 }
-                Client::Producer(_) | Client::Admin(_) => {}
+                Client::Producer(_) | Client::Admin(_) | Client::Eraser(_) => {}
             }
         }
-        self.replica_complaint()
+        self.replica_complaint().or_else(|| self.uncompacted())
     }
 
     fn replica_complaint(&mut self) -> Option<String> {
@@ -130,6 +130,10 @@ impl World {
     /// each other: one with the last notes, which may bring a vote along, and one that says that vote was synced.
     fn rest(&mut self) {
         self.pass(self.plan.timings.note_interval * 2 + Duration::from_millis(2500));
+        if self.plan.upkeep.is_any() {
+            // Tombstones that have just become old enough, and segments that have just been sealed.
+            self.pass(self.plan.timings.retention_interval * 4 + Duration::from_secs(2));
+        }
         let before = self.counts;
         let rounds = self.sync_rounds();
         self.pass(Duration::from_secs(2));
@@ -168,6 +172,9 @@ impl World {
             if let Err(reason) = read {
                 self.judge.fact(&Fact::Failed { life: view.life, group, reason: &reason });
             }
+            let start_offset = described.start_offset;
+            self.judge.fact(&Fact::FinalStart { life: view.life, group, start_offset });
+            self.show_held(view.life, shard, group);
             let leader = if described.role == Role::Leader { Some(node) } else { described.leader };
             self.judge.fact(&Fact::Final {
                 life: view.life,

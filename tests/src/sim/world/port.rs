@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use raftline_broker::executor::{Outside, SyncRound};
+use raftline_broker::executor::{CompactionJob, Outside, SyncRound};
 use raftline_broker::payload::{OutReply, PeerBody, PeerMessage, SendOutcome};
 use raftline_proto::ids::{GroupId, NodeId, Term};
 use raftline_proto::time::Monotonic;
@@ -36,6 +36,8 @@ pub enum Out {
     Round(SyncRound<SimDisk>),
     /// An allocation to run.
     Allocate(GroupId, Allocation<SimDisk>),
+    /// A compaction to run.
+    Compact(CompactionJob<SimDisk>),
     /// A new image.
     Image(Arc<MetadataImage>),
     /// A change of leader or role.
@@ -86,6 +88,10 @@ impl Outside<SimDisk> for Port<'_> {
 
     fn allocate(&mut self, group: GroupId, allocation: Allocation<SimDisk>) {
         self.out.push(Out::Allocate(group, allocation));
+    }
+
+    fn compact(&mut self, job: CompactionJob<SimDisk>) {
+        self.out.push(Out::Compact(job));
     }
 
     fn publish_image(&mut self, image: Arc<MetadataImage>) {

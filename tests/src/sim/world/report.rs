@@ -66,6 +66,7 @@ impl World {
             self.mark(Mark::TornTailCut);
         }
         self.refresh(life, shard, group);
+        self.show_held(life, shard, group);
     }
 
     /// What the turn's effects are about to cut, judged by what was known committed before the turn.
@@ -82,6 +83,9 @@ impl World {
                 }
                 Effect::Reset { group, start } => {
                     self.views.insert((life.node, *group), View::new(life, start.previous));
+                    let start = start.previous;
+                    self.judge.fact(&Fact::Reset { life, group: *group, start });
+                    self.mark(Mark::BegunAnew);
                 }
                 _ => {}
             }

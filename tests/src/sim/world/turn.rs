@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Lets a unit's executor do something, and sees to what comes out.
-    fn with_port(
+    pub(super) fn with_port(
         &mut self,
         life: Life,
         shard: usize,
@@ -137,6 +137,7 @@ impl World {
                 let allocation = Box::new(allocation);
                 self.heap.push(at, Step::Allocate { life, shard, group, allocation });
             }
+            Out::Compact(job) => self.start_compaction(life, shard, job),
             Out::Image(image) => {
                 self.trace(Place::on(id), "image", image.applied.0, || format!("applied {}", image.applied));
                 self.users.learn(&image);
@@ -300,7 +301,7 @@ impl World {
     }
 
     /// Plans a turn soon, unless one is planned.
-    fn plan_turn(&mut self, life: Life, shard: usize) {
+    pub(super) fn plan_turn(&mut self, life: Life, shard: usize) {
         let at = self.heap.now() + self.chance.span(Duration::from_micros(1), Duration::from_micros(80));
         let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
             return;

@@ -8,17 +8,19 @@ use raftline_proto::entry::BatchInfo;
 use raftline_proto::ids::{GroupId, NodeId, Term, TopicId};
 use raftline_proto::metadata::BrokerRecord;
 use raftline_proto::time::Monotonic;
+use raftline_shard::coordinator::configs::Cleanup;
 use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{CoordinatorCommand, Durability, Event, ProduceError, Reply, RequestId};
 
-use super::watch::{content_of, served};
+use super::watch::{content_of, records, served};
 use super::{Step, World};
 use crate::sim::chance::Chance;
 use crate::sim::clients::admin::Admin;
-use crate::sim::clients::consumer::Consumer;
+use crate::sim::clients::consumer::{Consumer, Lasting};
+use crate::sim::clients::eraser::Eraser;
 use crate::sim::clients::producer::{Habits, Producer};
 use crate::sim::clients::{Around, Ask, Call, Client, Wishes};
-use crate::sim::facts::{Fact, Life};
+use crate::sim::facts::{Fact, Life, Record};
 use crate::sim::marks::Mark;
 use crate::sim::plan::{Load, Plan};
 use crate::sim::trace::{Place, mix};
@@ -33,7 +35,7 @@ pub struct Users {
     /// Partitions that have clients.
     served: Vec<GroupId>,
     /// Partitions seen in an image and still without clients.
-    found: Vec<GroupId>,
+    found: Vec<(GroupId, Cleanup)>,
     /// Topics wanted.
     topics: usize,
     /// Requests handed to a node.
@@ -58,6 +60,7 @@ struct Pending {
 enum Asked {
     Produce { group: GroupId, content: u64, info: BatchInfo, durability: Durability },
     Fetch { group: GroupId, from: raftline_proto::ids::Offset },
+    Delete { group: GroupId },
     Other,
 }
 
@@ -105,8 +108,9 @@ impl Users {
         }
         for topic in image.topics.values() {
             for partition in &topic.partitions {
-                if !self.served.contains(&partition.group) && !self.found.contains(&partition.group) {
-                    self.found.push(partition.group);
+                let found = (partition.group, Cleanup::of(&topic.configs));
+                if !self.served.contains(&partition.group) && !self.found.contains(&found) {
+                    self.found.push(found);
                 }
             }
         }
@@ -149,12 +153,14 @@ impl World {
         let replication = self.plan.nodes.min(3);
         let creations = self.plan.topics.iter().zip(1_u32..).map(|(partitions, number)| {
             let segment = ("segment.bytes".to_owned(), self.plan.segment_bytes.to_string());
+            let upkeep = self.plan.upkeep.configs.get(number as usize - 1).into_iter().flatten();
+            let upkeep = upkeep.map(|(name, value)| ((*name).to_owned(), value.clone()));
             CoordinatorCommand::CreateTopic {
                 id: TopicId(u128::from(number)),
                 name: format!("topic-{number}"),
                 partitions: Some(*partitions),
                 replication: Some(replication),
-                configs: [segment].into_iter().collect(),
+                configs: upkeep.chain([segment]).collect(),
             }
         });
         let commands: Vec<CoordinatorCommand> = registrations.into_iter().chain(creations).collect();
@@ -172,9 +178,11 @@ impl World {
 
     /// Gives newly found partitions their clients.
     pub(super) fn spawn_clients(&mut self) {
-        for group in std::mem::take(&mut self.users.found) {
+        for (group, cleanup) in std::mem::take(&mut self.users.found) {
             self.users.served.push(group);
             let load = self.users.load;
+            let keys = cleanup.compacts().then_some(self.plan.upkeep.keys);
+            let erasures = self.plan.upkeep.erasures.filter(|_| cleanup == Cleanup::Delete);
             for nth in 0..load.idempotent + load.plain {
                 let idempotent = nth < load.idempotent;
                 let durability = if idempotent || self.chance.coin() {
@@ -189,6 +197,7 @@ impl World {
                     idempotent,
                     durability,
                     window: if idempotent { load.window } else { 1 },
+                    keys,
                     records_max: load.records_max,
                     value_bytes_max: load.value_bytes_max,
                     pause: load.pause,
@@ -196,7 +205,11 @@ impl World {
                 self.add_client(Client::Producer(Producer::new(habits, self.heap.now())));
             }
             for _ in 0..load.consumers {
-                self.add_client(Client::Consumer(Consumer::new(group, self.heap.now())));
+                let lasting = if erasures.is_some() { Lasting::AreDeleted } else { Lasting::Stay };
+                self.add_client(Client::Consumer(Consumer::new(group, self.heap.now(), lasting)));
+            }
+            if let Some(pause) = erasures {
+                self.add_client(Client::Eraser(Eraser::new(group, pause)));
             }
         }
     }
@@ -271,6 +284,11 @@ impl World {
         let (shard, asked, event) = match ask {
             Ask::Produce { group, batch, info, durability } => {
                 let content = content_of(&batch);
+                if !self.users.first_asked.contains_key(&content) {
+                    let said = records(&batch).expect("a batch just built");
+                    let said: Vec<Record> = said.into_iter().map(|(_, record)| record).collect();
+                    self.judge.fact(&Fact::Batch { content, records: &said });
+                }
                 self.users.first_asked.entry(content).or_insert(to);
                 let asked = Asked::Produce { group, content, info, durability };
                 self.trace(Place::at(to, group), "produce", content, || {
@@ -297,6 +315,10 @@ impl World {
                 (self.shard_of(group), Asked::Fetch { group, from }, event)
             }
             Ask::Coordinate(command) => (0, Asked::Other, Event::Coordinate { request, command, deadline }),
+            Ask::Delete { group, up_to } => {
+                let event = Event::DeleteRecords { request, group, up_to, deadline };
+                (self.shard_of(group), Asked::Delete { group }, event)
+            }
             Ask::Transfer(group) => {
                 let event = Event::Transfer { request, group: Some(group), to: None };
                 (self.shard_of(group), Asked::Other, event)
@@ -351,6 +373,16 @@ impl World {
                 self.judge
                     .trace
                     .event(now, place, "refuse", client as u64, || format!("client {client}: {error:?}"));
+            }
+            (Asked::Delete { group }, OutReply::Shard(Reply::RecordsDeleted(Ok(start_offset)))) => {
+                let (group, start_offset) = (*group, *start_offset);
+                if start_offset.0 > 0 {
+                    self.mark(Mark::Erased);
+                }
+                self.trace(Place::at(life.node, group), "deleted", start_offset.0, || {
+                    format!("below {start_offset}")
+                });
+                self.judge.fact(&Fact::Deleted { group, start_offset });
             }
             (Asked::Fetch { group, from }, OutReply::Fetched(fetched)) => {
                 self.judge_fetch(life, *group, *from, fetched, pending.since);

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raftline_broker::payload::FetchedBatches;
-use raftline_proto::batch::{self, BatchHeader, STAMP_BYTES};
+use raftline_proto::batch::{self, BatchHeader, BatchView, STAMP_BYTES};
+use raftline_proto::command::Command;
 use raftline_proto::entry::{EntryHeader, EntryKind, HEADER_BYTES};
-use raftline_proto::ids::{EntryId, GroupId, Index, NodeId, Term};
+use raftline_proto::ids::{EntryId, GroupId, Index, NodeId, Offset, Term};
 use raftline_storage::{Log, SimDisk};
 
-use crate::sim::facts::{Digest, Life, ServedBatch};
+use crate::sim::facts::{Digest, Life, Record, ServedBatch};
 use crate::sim::trace::mix;
 
 /// A replica's log as last read, and what of it was reported.
@@ -134,18 +135,22 @@ pub fn digests(bytes: &[u8]) -> Result<Vec<Digest>, String> {
 pub fn digest(header: EntryHeader, entry: &[u8]) -> Result<Digest, String> {
     EntryHeader::verify(entry).map_err(|error| error.to_string())?;
     let payload = &entry[HEADER_BYTES..];
-    let (content, producer) = match header.kind {
+    let (content, producer, records) = match header.kind {
         EntryKind::Data => {
             let batch = BatchHeader::decode(payload).map_err(|error| error.to_string())?;
-            (content_of(payload), batch.producer)
+            (content_of(payload), batch.producer, batch.record_count)
         }
         EntryKind::NoOp
         | EntryKind::Membership
         | EntryKind::Metadata
         | EntryKind::Command
-        | EntryKind::Gap => (0, None),
+        | EntryKind::Gap => (0, None, 0),
     };
-    Ok(Digest { header, bytes: hash(entry), content, producer })
+    let command = match header.kind {
+        EntryKind::Command => Some(Command::decode(payload).map_err(|error| error.to_string())?),
+        _ => None,
+    };
+    Ok(Digest { header, bytes: hash(entry), content, producer, records, command })
 }
 
 /// Stands for what a producer sent: the batch without what the leader stamps.
@@ -165,6 +170,7 @@ pub fn served(fetched: &FetchedBatches) -> Result<Vec<ServedBatch>, String> {
             let header = BatchHeader::decode(&one).map_err(|error| error.to_string())?;
             served.push(ServedBatch {
                 base_offset: header.base_offset,
+                offset_count: header.offset_count,
                 record_count: header.record_count,
                 content: content_of(&one),
             });
@@ -172,6 +178,28 @@ pub fn served(fetched: &FetchedBatches) -> Result<Vec<ServedBatch>, String> {
         }
     }
     Ok(served)
+}
+
+/// The records of a batch, with their offsets.
+pub fn records(batch: &Bytes) -> Result<Vec<(Offset, Record)>, String> {
+    let view = BatchView::open(batch).map_err(|error| error.to_string())?;
+    let boiled = |record: Result<batch::Record<'_>, _>| {
+        let record = record.map_err(|error: batch::BatchError| error.to_string())?;
+        Ok((record.offset, Record { key: record.key.map(hash), value: record.value.map(hash) }))
+    };
+    view.records().map(boiled).collect()
+}
+
+/// Every record that a log holds.
+pub fn held(log: &Log<SimDisk>) -> Result<BTreeMap<Offset, Record>, String> {
+    let mut held = BTreeMap::new();
+    for entry in log.replay(Index::ZERO) {
+        let (header, payload) = entry.map_err(|error| error.to_string())?;
+        if header.kind == EntryKind::Data {
+            held.extend(records(&payload)?);
+        }
+    }
+    Ok(held)
 }
 
 /// A quick hash of bytes: eight at a time.

@@ -1,6 +1,7 @@
 //! Fetches, retention, replay, and letting go of files.
 
 use super::*;
+use crate::payload::OutReply;
 
 #[test]
 fn idle_groups_let_go_of_their_files() {
@@ -81,6 +82,7 @@ fn a_group_that_is_not_open_is_answered_in_words() {
         request: RequestId(1),
         group: GROUP,
         by: FindBy::AtOrAfter(Timestamp(0)),
+        from: Offset(0),
         up_to: Offset(9),
     });
     machine.turn();
@@ -103,6 +105,7 @@ fn retention_tells_the_new_start() {
         group: GROUP,
         older_than: None,
         bytes_max: Some(8192),
+        below: None,
         up_to: Index(61),
     });
     let answers = machine.turn();
@@ -128,7 +131,13 @@ fn a_fetch_that_retention_overtakes_is_out_of_range_and_told_the_start() {
     machine.finish_sync();
     // One turn: the shard knows nothing of the new start when it lets the fetch pass.
     let up_to = Index(61);
-    machine.effects.push(Effect::Retain { group: GROUP, older_than: None, bytes_max: Some(8192), up_to });
+    machine.effects.push(Effect::Retain {
+        group: GROUP,
+        older_than: None,
+        bytes_max: Some(8192),
+        below: None,
+        up_to,
+    });
     machine.effects.push(world::read_effect(0, 600, 1, u64::MAX));
     let answers = machine.turn();
     let Some(Event::Trimmed { start, .. }) = answers.last() else { panic!("{answers:?}") };
@@ -140,7 +149,13 @@ fn a_fetch_that_retention_overtakes_is_out_of_range_and_told_the_start() {
     // A query by time looks at what is left.
     let by = FindBy::AtOrAfter(Timestamp(0));
     let request = RequestId(2);
-    machine.effects.push(Effect::FindOffset { request, group: GROUP, by, up_to: high_watermark });
+    machine.effects.push(Effect::FindOffset {
+        request,
+        group: GROUP,
+        by,
+        from: Offset(0),
+        up_to: high_watermark,
+    });
     machine.turn();
     let (_, reply) = machine.world.replies.pop().unwrap();
     assert!(

@@ -1,7 +1,7 @@
 //! The world of the executor's tests: a simulated disk, and a notebook in place of everything outside.
 
 use super::*;
-use crate::payload::SendOutcome;
+use crate::payload::{OutReply, SendOutcome};
 use bytes::{Bytes, BytesMut};
 use raftline_raft::types::Role;
 use raftline_shard::image::MetadataImage;
@@ -26,6 +26,7 @@ pub struct World {
     pub peers_are_busy: bool,
     pub opens_elsewhere: bool,
     pub opens: Vec<OpenJob<SimDisk>>,
+    pub compactions: Vec<CompactionJob<SimDisk>>,
 }
 
 impl Outside<SimDisk> for World {
@@ -52,6 +53,10 @@ impl Outside<SimDisk> for World {
         }
         self.opens.push(job);
         None
+    }
+
+    fn compact(&mut self, job: CompactionJob<SimDisk>) {
+        self.compactions.push(job);
     }
 
     fn sync_failed(&mut self, _: &io::Error) {

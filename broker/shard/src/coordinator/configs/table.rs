@@ -2,7 +2,7 @@
 
 use super::ConfigDefault::{ReplicasAwaited, Value};
 use super::ConfigKind::{Boolean, Double, Int, List, Long, Text};
-use super::Values::{Fraction, Only, Whole, Words};
+use super::Values::{AnyOf, Fraction, Only, Whole, Words};
 use super::{ConfigDefault, ConfigKey, ConfigKind, Values};
 use raftline_proto::limits::{BATCH_BYTES_MAX, TOPIC_CONFIGS_MAX, VOTERS_MAX};
 
@@ -45,13 +45,40 @@ pub(super) const MESSAGE_TIMESTAMP_TYPE: ConfigKey = key(
     "Whose time records have: their producer's, or that of the broker when it took their batch.",
 );
 
+/// What happens to old records.
+pub(super) const CLEANUP_POLICY: ConfigKey = key(
+    "cleanup.policy",
+    List,
+    Value("delete"),
+    AnyOf(&["compact", "delete"]),
+    "What happens to old records: whole segments are deleted, by retention.ms and retention.bytes (delete), or each key's last record is kept (compact), or both.",
+);
+
+/// How long deletions are kept.
+pub(super) const DELETE_RETENTION_MS: ConfigKey = key(
+    "delete.retention.ms",
+    Long,
+    Value("86400000"),
+    Whole { min: 0, max: i64::MAX },
+    "How many milliseconds the deletions of a compacted topic are kept after they were compacted first: records with a key and no value. Without effect on other topics.",
+);
+
+/// How much of a log is left uncompacted.
+pub(super) const MIN_CLEANABLE_DIRTY_RATIO: ConfigKey = key(
+    "min.cleanable.dirty.ratio",
+    Double,
+    Value("0.5"),
+    Fraction,
+    "A compacted topic is compacted once this part of a partition's bytes is uncompacted. Without effect on other topics.",
+);
+
 /// The greatest age of what is not compacted.
 pub(super) const MAX_COMPACTION_LAG_MS: ConfigKey = key(
     "max.compaction.lag.ms",
     Long,
     Value("9223372036854775807"),
     Whole { min: 1, max: i64::MAX },
-    "After how many milliseconds a record of a compacted topic is due for compaction. Without effect on topics that are not compacted, which is all of them.",
+    "A compacted topic is compacted once a record has been left uncompacted for so many milliseconds by its own time, whatever the part. Without effect on other topics.",
 );
 
 /// The least age of what is compacted.
@@ -60,7 +87,7 @@ pub(super) const MIN_COMPACTION_LAG_MS: ConfigKey = key(
     Long,
     Value("0"),
     Whole { min: 0, max: i64::MAX },
-    "How many milliseconds a record of a compacted topic stays as it is. Without effect on topics that are not compacted, which is all of them.",
+    "How many milliseconds a record of a compacted topic stays as it is after it was committed. Without effect on other topics.",
 );
 
 /// How many replicas `acks=all` waits for.
@@ -119,13 +146,7 @@ pub(super) const SEGMENT_MS: ConfigKey = key(
 
 /// All of them, by name.
 pub const CONFIG_KEYS: [ConfigKey; 28] = [
-    only(
-        "cleanup.policy",
-        List,
-        "delete",
-        "log compaction is not served yet",
-        "What happens to old records: whole segments are deleted, by retention.ms and retention.bytes.",
-    ),
+    CLEANUP_POLICY,
     only(
         "compression.type",
         Text,
@@ -133,13 +154,7 @@ pub const CONFIG_KEYS: [ConfigKey; 28] = [
         "batches are stored as their producers packed them; set compression.type there",
         "How batches are packed on disk: as their producers packed them.",
     ),
-    key(
-        "delete.retention.ms",
-        Long,
-        Value("86400000"),
-        Whole { min: 0, max: i64::MAX },
-        "How many milliseconds the deletions of a compacted topic are kept. Without effect on topics that are not compacted, which is all of them.",
-    ),
+    DELETE_RETENTION_MS,
     only(
         "file.delete.delay.ms",
         Long,
@@ -213,13 +228,7 @@ pub const CONFIG_KEYS: [ConfigKey; 28] = [
         "How far a record's time may be behind the broker's: any time is taken.",
     ),
     MESSAGE_TIMESTAMP_TYPE,
-    key(
-        "min.cleanable.dirty.ratio",
-        Double,
-        Value("0.5"),
-        Fraction,
-        "What part of a compacted topic may be uncompacted. Without effect on topics that are not compacted, which is all of them.",
-    ),
+    MIN_CLEANABLE_DIRTY_RATIO,
     MIN_COMPACTION_LAG_MS,
     MIN_INSYNC_REPLICAS,
     only(

@@ -69,8 +69,8 @@ fn wrong_values_are_named() {
         ("min.cleanable.dirty.ratio", "1.5", "out of range; it must be from 0 to 1"),
         ("min.cleanable.dirty.ratio", "NaN", "out of range; it must be from 0 to 1"),
         ("min.cleanable.dirty.ratio", "", "not a number; it must be from 0 to 1"),
-        ("cleanup.policy", "compact", "log compaction is not served yet; it must be delete"),
-        ("cleanup.policy", "compact,delete", "log compaction is not served yet; it must be delete"),
+        ("cleanup.policy", "compacted", "unknown here; it must be one or more of compact, delete"),
+        ("cleanup.policy", " , ", "unknown here; it must be one or more of compact, delete"),
         ("message.timestamp.type", "createtime", "unknown here; it must be one of CreateTime, LogAppendTime"),
         ("raftline.durability", "all", "unknown here; it must be one of quorum, memory, leader, none"),
         (
@@ -181,4 +181,27 @@ fn lists_are_changed_word_by_word() {
     assert_eq!(changed("delete", "delete", ListChange::Subtract), "");
     let number = ConfigKey::find("retention.ms").expect("a key");
     assert_eq!(changed_list(number, "1", "2", ListChange::Append), None);
+}
+
+#[test]
+fn the_cleanup_policy_decides_what_applies() {
+    let settings = |policy| {
+        check_config("cleanup.policy", policy).expect(policy);
+        let limits = [("retention.ms", "5"), ("retention.bytes", "6"), ("min.cleanable.dirty.ratio", "0.25")];
+        Settings::of(&configs(&[&limits[..], &[("cleanup.policy", policy)]].concat()))
+    };
+    for (policy, cleanup) in [
+        ("delete", Cleanup::Delete),
+        ("compact", Cleanup::Compact),
+        (" delete , compact ", Cleanup::CompactAndDelete),
+        ("compact,delete,", Cleanup::CompactAndDelete),
+    ] {
+        let settings = settings(policy);
+        assert_eq!(settings.cleanup, cleanup, "{policy}");
+        let kept = (settings.retention_ms, settings.retention_bytes);
+        let expected = if cleanup == Cleanup::Compact { (None, None) } else { (Some(5), Some(6)) };
+        assert_eq!(kept, expected, "{policy}");
+        assert_eq!(settings.dirty_ratio_millionths, 250_000);
+    }
+    assert_eq!(Settings::of(&BTreeMap::new()).cleanup, Cleanup::Delete);
 }
