@@ -1,7 +1,7 @@
 //! The Kafka listener: the same partitions as the native API, for clients that speak Kafka's protocol.
 //!
 //! In reading order: this file (the listener), `connection` (frames in, answers out, in order), `dispatch` (what is
-//! served, and by whom), `errors`, `metadata`, `produce`, `sessions`, `fetch`, `offsets`, `topics`, `configs`,
+//! served, and by whom), `errors`, `metadata`, `produce`, `sessions`, `fetch`, `offsets`, `deletion`, `topics`, `configs`,
 //! `log_dirs`, `groups`, `consumers`, `commits`.
 //!
 //! Bytes are validated once, at the door, and never re-encoded: a batch goes from the frame to the log, and from the
@@ -11,6 +11,7 @@ mod commits;
 mod configs;
 mod connection;
 mod consumers;
+mod deletion;
 mod dispatch;
 mod errors;
 mod fetch;

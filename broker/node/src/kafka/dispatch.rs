@@ -1,7 +1,9 @@
 //! What is served, and who decides it.
 
 use super::connection::{Answer, Close, Peer};
-use super::{Door, commits, configs, consumers, fetch, groups, log_dirs, metadata, offsets, topics};
+use super::{
+    Door, commits, configs, consumers, deletion, fetch, groups, log_dirs, metadata, offsets, topics,
+};
 use raftline_kafka::api::{Api, Served};
 use raftline_kafka::api_versions;
 use raftline_kafka::error::ErrorCode;
@@ -26,6 +28,7 @@ pub(super) const SERVED: Served = Served::new(&[
     Api::ApiVersions.advised(),
     Api::CreateTopics.advised(),
     Api::DeleteTopics.advised(),
+    Api::DeleteRecords.advised(),
     Api::InitProducerId.advised(),
     Api::OffsetForLeaderEpoch.advised(),
     Api::DescribeConfigs.advised(),
@@ -64,6 +67,7 @@ pub(super) async fn decide(door: &Door, peer: &Peer, request: &Request, body: Bo
         Body::InitProducerId(body) => encode(header, &topics::init_producer(door, &body).await),
         Body::CreateTopics(body) => encode(header, &topics::create(door, body).await),
         Body::DeleteTopics(body) => encode(header, &topics::delete(door, header.version, body).await),
+        Body::DeleteRecords(body) => encode(header, &deletion::delete(door, body).await),
         Body::CreatePartitions(body) => encode(header, &topics::add_partitions(door, body).await),
         Body::DescribeConfigs(body) => encode(header, &configs::describe(door, body)),
         Body::AlterConfigs(body) => encode(header, &configs::alter(door, body).await),

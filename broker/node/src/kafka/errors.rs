@@ -2,7 +2,7 @@
 
 use raftline_kafka::error::ErrorCode;
 use raftline_proto::api as pb;
-use raftline_shard::types::{FetchError, ProduceError};
+use raftline_shard::types::{DeleteError, FetchError, ProduceError};
 
 /// The code for a refused produce. Each may be tried again by the client but for those about the batch itself.
 pub(super) fn produce(found: &ProduceError) -> ErrorCode {
@@ -28,6 +28,20 @@ pub(super) fn fetch(found: &FetchError) -> ErrorCode {
         FetchError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         FetchError::Busy => ErrorCode::ReplicaNotAvailable,
         FetchError::Storage(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// The code for records that were not deleted. Each may be asked for again but for those about the request itself.
+pub(super) fn deletion(found: &DeleteError) -> ErrorCode {
+    match found {
+        DeleteError::UnknownGroup
+        | DeleteError::NotLeader { .. }
+        | DeleteError::LeadershipLost { .. }
+        | DeleteError::Stopping => ErrorCode::NotLeaderOrFollower,
+        DeleteError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        DeleteError::CompactedOnly => ErrorCode::PolicyViolation,
+        DeleteError::TimedOut => ErrorCode::RequestTimedOut,
+        DeleteError::Busy => ErrorCode::NotEnoughReplicas,
     }
 }
 

@@ -6,6 +6,7 @@ mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
+mod deleting;
 mod every_group_version;
 mod every_version;
 mod fetching;

@@ -230,6 +230,27 @@ async fn the_record_that_is_to_blame_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_a_compacted_topic_have_keys() {
+    let mut lone = Lone::start().await;
+    create(&mut lone.broker.client, "t", 1, &[("cleanup.policy", "compact")]).await;
+    let mut connection = lone.connect().await;
+    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let batch = |keys: [Option<&[u8]>; 2]| {
+            let mut builder = Builder::new(codec);
+            for key in keys {
+                builder.push(Timestamp(0), key, Some(b"value"), &[]).unwrap();
+            }
+            builder.build()
+        };
+        let refused = connection.produce(9, "t", 0, batch([Some(b"a"), None])).await;
+        let named: Vec<i32> = refused.record_errors.iter().map(|record| record.batch_index).collect();
+        assert_eq!((refused.error_code, named), (87, vec![1]), "{codec:?}");
+        assert_eq!(answer(&mut connection, batch([Some(b"a"), Some(b"b")])).await, 0, "{codec:?}");
+    }
+    lone.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_last_sequence_comes_zero() {
     let lone = Lone::with_topic("t", 1).await;
     let mut connection = lone.connect().await;

@@ -134,8 +134,8 @@ async fn what_would_be_a_lie_is_refused_by_name() {
         ("no.such.thing", "1", "Unknown topic config name: no.such.thing"),
         (
             "cleanup.policy",
-            "compact",
-            "Invalid value compact for configuration cleanup.policy: log compaction is not served yet; it must be \
+            "shrink",
+            "Invalid value shrink for configuration cleanup.policy: unknown here; it must be one or more of compact, \
              delete",
         ),
         (
@@ -177,10 +177,12 @@ async fn what_would_be_a_lie_is_refused_by_name() {
     const APPEND: i8 = 2;
     const SUBTRACT: i8 = 3;
     assert_eq!(set(&mut connection, APPEND, "cleanup.policy", "delete").await, None);
-    let compact = set(&mut connection, APPEND, "cleanup.policy", "compact").await.unwrap();
-    assert!(compact.contains("delete,compact") && compact.contains("not served yet"), "{compact}");
-    assert!(set(&mut connection, SUBTRACT, "cleanup.policy", "delete").await.is_some());
+    assert_eq!(set(&mut connection, APPEND, "cleanup.policy", "compact").await, None);
+    assert_eq!(value(&mut connection, "cleanup.policy").await, ("delete,compact".to_owned(), 1, 7));
+    let shrink = set(&mut connection, APPEND, "cleanup.policy", "shrink").await.unwrap();
+    assert!(shrink.contains("delete,compact,shrink"), "{shrink}");
     assert_eq!(set(&mut connection, SUBTRACT, "cleanup.policy", "compact").await, None);
+    assert!(set(&mut connection, SUBTRACT, "cleanup.policy", "delete").await.is_some(), "one has to be left");
     assert_eq!(
         set(&mut connection, APPEND, "retention.ms", "1").await.as_deref(),
         Some("Can't APPEND to key retention.ms because its type is not LIST.")
