@@ -10,7 +10,7 @@ use crate::error::{AppendError, OpenError};
 use crate::files::OpenFiles;
 use crate::recover::{self, Recovery};
 use crate::room::{NEW_LOG_DIRS, grow};
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentStart};
 use crate::staged::Staged;
 use bytes::Bytes;
 use raftline_proto::entry::EntryHeader;
@@ -93,6 +93,9 @@ impl<D: Disk> Log<D> {
         log.settle(floor).map_err(|source| OpenError::Io { file: dir.to_path_buf(), source })?;
         compact::remove_leftovers(&log.files)
             .map_err(|source| OpenError::Io { file: dir.to_path_buf(), source })?;
+        if !dead.is_empty() {
+            log.settle_start().map_err(|source| OpenError::Io { file: dir.to_path_buf(), source })?;
+        }
         // Only now: what takes their place is durable.
         for sequence in &dead {
             let file = log.files.path(*sequence);
@@ -197,6 +200,20 @@ impl<D: Disk> Log<D> {
         let dir = self.files.dir.clone();
         let depth = if floor == Position::ZERO { NEW_LOG_DIRS } else { 1 };
         dir.ancestors().take(depth).try_for_each(|dir| self.files.disk.sync_dir(dir))
+    }
+
+    /// Makes durable that the log begins with its first segment. That was read from the page cache, perhaps:
+    /// 1. retention says so in the segment's header, and the sync of that fails: the process stops;
+    /// 2. the next start believes it, and removes the segments before;
+    /// 3. a power cut undoes the header: the segment goes on after entries that are nowhere.
+    fn settle_start(&mut self) -> io::Result<()> {
+        let Some(header) = self.segments.first().map(|first| first.header) else { return Ok(()) };
+        if header.start != SegmentStart::Begins {
+            return Ok(());
+        }
+        let file = self.files.get(header.sequence)?;
+        file.write_at(&[IoSlice::new(&header.encode())], 0)?;
+        file.sync_data()
     }
 
     /// What opening found.

@@ -6,7 +6,7 @@ use crate::common::{
 use bytes::Bytes;
 use raftline_proto::entry::{EntryError, HEADER_BYTES};
 use raftline_proto::ids::{GroupId, Index, Offset, Position};
-use raftline_storage::{Damage, Disk, DiskFile, Log, OpenError, SimDisk};
+use raftline_storage::{Damage, Disk, DiskFile, Log, OpenError, RetainError, SimDisk};
 use std::io::IoSlice;
 
 const SEGMENT_HEADER: u64 = 64;
@@ -326,6 +326,22 @@ fn what_a_failed_sync_lost_is_written_again_before_it_counts() {
     let log = open(&disk, 1 << 20, Position::ZERO).unwrap();
     assert_eq!(contents(&log), entries);
     assert_eq!(contents(&open(&disk.durable(), 1 << 20, log.durable_position()).unwrap()), entries);
+}
+
+#[test]
+fn a_beginning_that_a_failed_sync_lost_is_written_again_before_what_was_before_goes() {
+    let (disk, mut log) = fresh(1000);
+    let entries = fill(&mut log, 1, 30, 100);
+    sync(&mut log);
+    let floor = log.durable_position();
+    disk.fail_next_sync();
+    let error = log.retain(None, Some(0), log.last().index).unwrap_err();
+    assert!(matches!(error, RetainError::SyncFailed(_)), "{error}");
+    // The process stops; the page cache still says that the log begins with a later segment.
+    let disk = disk.kill();
+    let left = contents(&open(&disk, 1000, floor).unwrap());
+    assert!((1..entries.len()).contains(&left.len()));
+    assert_eq!(contents(&open(&disk.durable(), 1000, floor).unwrap()), left);
 }
 
 #[test]
