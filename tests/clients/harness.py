@@ -19,6 +19,7 @@ import time
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BROKERS = 3
 
 # The numbers of the APIs that a script may look for.
@@ -45,7 +46,7 @@ class Cluster:
 
     def __init__(self, **flags):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="raftline-clients-"))
-        given = pathlib.Path(os.environ.get("RAFTLINED", ROOT / "target/debug/raftlined"))
+        given = pathlib.Path(os.environ.get("RAFTLINED", TARGET / "debug/raftlined"))
         # A copy: it stays the same binary, whatever is built meanwhile.
         self.binary = shutil.copy(given, self.directory / "raftlined")
         self.flags = {
