@@ -104,13 +104,14 @@ impl<D: Disk> Executor<D> {
         }
     }
 
-    /// Tells of the appends that were refused.
+    /// Tells of the appends that were refused, ahead of what else there is to tell: another answer may make the shard
+    /// append after the entries that are not there.
     pub(super) fn tell_refused(&mut self, answers: &mut Vec<Event<Payload>>) {
         for group in std::mem::take(&mut self.refused) {
             if let Some(open) = self.groups.get_mut(&group) {
                 open.refused = false;
                 let (last, next_offset) = (open.log.last(), open.log.next_offset());
-                answers.push(Event::AppendFailed { group, last, next_offset });
+                answers.insert(0, Event::AppendFailed { group, last, next_offset });
             }
         }
     }

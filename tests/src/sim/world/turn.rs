@@ -116,10 +116,11 @@ impl World {
             return;
         };
         let mut port = Port { from: life.node, now, network: &mut self.network, out: Vec::new() };
-        let mut answers = Vec::new();
+        // One list from turn to turn, as a shard's thread has it: some answers go ahead of those that wait.
+        let mut answers = std::mem::take(&mut unit.answers);
         act(unit, &mut port, &mut answers);
         let out = port.out;
-        unit.answers.append(&mut answers);
+        unit.answers = answers;
         for one in out {
             self.came_out(life, shard, one);
         }
