@@ -5,7 +5,10 @@
 //! - what its log lacks is superseded by a later record of its key at or below the last command's point, or a tombstone
 //!   that the command lets go;
 //! - of what the replica says that it has compacted, nothing is left that its rule lets go. So replicas that are
-//!   compacted by the same rule are equal record by record.
+//!   compacted by the last rule are equal record by record. One that is behind may have been sent what others had
+//!   compacted by a later rule. If a record is missing there that took the place of an older one, the older one is the
+//!   last of its key here and stays until the later rule is obeyed. Never so if the missing one is below the later rule's
+//!   `tombstones_before`: all of that was held here before that rule was agreed on.
 
 use std::collections::BTreeMap;
 
@@ -35,6 +38,16 @@ impl Check for KeyedKept {
             Survivors::new(ledger.entries(*group), ledger, *clean),
             Survivors::new(ledger.entries(*group), ledger, agreed),
         );
+        let last_held: BTreeMap<u64, Offset> = truth(ledger.entries(*group), ledger)
+            .filter(|(index, offset, _)| *index <= clean.through && records.contains_key(offset))
+            .filter_map(|(_, offset, record)| Some((record.key?, offset)))
+            .collect();
+        let stands_in = |offset, record: Record| {
+            record.key.is_some_and(|key| {
+                last_held.get(&key) == Some(&offset)
+                    && by_clean.last.get(&key).is_some_and(|missing| *missing >= agreed.tombstones_before)
+            })
+        };
         for (index, offset, record) in truth(ledger.entries(*group), ledger) {
             if offset < *start || index > through {
                 continue;
@@ -45,7 +58,11 @@ impl Check for KeyedKept {
                         "{life} holds {held:?} at offset {offset} of group {group}; committed is {record:?}"
                     ));
                 }
-                Some(_) if index <= clean.through && !by_clean.has(index, offset, record) => {
+                Some(_)
+                    if index <= clean.through
+                        && !by_clean.has(index, offset, record)
+                        && !stands_in(offset, record) =>
+                {
                     return Err(format!(
                         "{life} holds offset {offset} of group {group} still, though compacted by {clean:?}: {record:?}"
                     ));
@@ -167,6 +184,24 @@ mod tests {
         assert!(error.contains("the group agreed on"), "{error}");
         let error = judge(&sent, (3, 0), (3, 0), &[(1, B1), (2, A1), (3, A1)]).expect_err("another value");
         assert!(error.contains("committed is"), "{error}");
+    }
+
+    #[test]
+    fn a_record_stands_in_for_a_missing_one_until_the_later_rule_is_obeyed() {
+        let sent = [A1, A1, A2, A1, B1];
+        let sent_the_rest = [(1, A1), (3, A1), (4, B1)];
+        judge(&sent, (4, 0), (3, 0), &sent_the_rest)
+            .expect("what took its place was missing when it was sent");
+        judge(&sent, (4, 0), (4, 0), &sent_the_rest).expect_err("the later rule is obeyed");
+        judge(&sent, (3, 0), (3, 0), &sent_the_rest).expect_err("no later rule let the missing one go");
+        judge(&sent, (4, 2), (3, 0), &sent_the_rest).expect("all below the missing one was here");
+        judge(&sent, (4, 3), (3, 0), &sent_the_rest).expect_err("the missing one was here, too");
+        let error =
+            judge(&sent, (4, 0), (3, 0), &[(0, A1), (1, A1), (3, A1), (4, B1)]).expect_err("two of a key");
+        assert!(error.contains("holds offset 0"), "{error}");
+        let error = judge(&sent, (4, 0), (3, 0), &[(1, A1), (2, A2), (3, A1), (4, B1)])
+            .expect_err("it is not missing");
+        assert!(error.contains("holds offset 1"), "{error}");
     }
 
     #[test]
