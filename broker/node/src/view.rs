@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
@@ -18,6 +19,8 @@ pub struct NodeView {
     image: ArcSwap<MetadataImage>,
     changes: watch::Sender<u64>,
     leaders: RwLock<HashMap<GroupId, GroupLeader>>,
+    /// Groups that have had no leader yet since they are here, and since when they are.
+    new: RwLock<HashMap<GroupId, Instant>>,
     /// Of groups without a replica here, as their leaders said.
     elsewhere: RwLock<HashMap<GroupId, (Term, NodeId)>>,
     failures: RwLock<HashMap<GroupId, String>>,
@@ -44,6 +47,7 @@ impl Default for NodeView {
             image: ArcSwap::default(),
             changes: watch::Sender::new(0),
             leaders: RwLock::default(),
+            new: RwLock::default(),
             elsewhere: RwLock::default(),
             failures: RwLock::default(),
             visits: RwLock::default(),
@@ -75,6 +79,24 @@ impl NodeView {
         }
         let (term, leader) = self.elsewhere.read().get(&group).copied()?;
         Some(GroupLeader { term, leader: Some(leader), role: Role::Follower })
+    }
+
+    /// Waits until none of the groups is about to get its first leader. Not longer than a moment after each came about:
+    /// one that has none by then may have none for long.
+    pub(crate) async fn first_leaders(&self, groups: impl Iterator<Item = GroupId> + Clone) {
+        let mut changes = self.changes();
+        loop {
+            let newest = {
+                let new = self.new.read();
+                groups.clone().filter_map(|group| new.get(&group)).max().copied()
+            };
+            let left = newest.and_then(|newest| FIRST_LEADER_WAIT.checked_sub(newest.elapsed()));
+            let Some(left) = left else { return };
+            match tokio::time::timeout(left, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
     }
 
     /// A node says that it leads a group that has no replica here.
@@ -125,7 +147,12 @@ impl NodeView {
     }
 
     pub(crate) fn set_leader(&self, group: GroupId, leader: GroupLeader) {
-        self.leaders.write().insert(group, leader);
+        let is_new = self.leaders.write().insert(group, leader).is_none();
+        if leader.leader.is_some() {
+            self.new.write().remove(&group);
+        } else if is_new {
+            self.new.write().insert(group, Instant::now());
+        }
         self.changed();
     }
 
@@ -136,6 +163,7 @@ impl NodeView {
 
     pub(crate) fn remove_group(&self, group: GroupId) {
         self.leaders.write().remove(&group);
+        self.new.write().remove(&group);
         self.failures.write().remove(&group);
         self.changed();
     }
@@ -160,5 +188,46 @@ impl NodeView {
     }
 }
 
+/// How long a group that has just come about may take to elect its first leader before it counts as one without.
+const FIRST_LEADER_WAIT: Duration = Duration::from_secs(2);
+
 /// So many leaders elsewhere are kept, however few partitions the cluster has.
 const ELSEWHERE_MIN: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    const GROUP: GroupId = GroupId(3);
+
+    fn leader(leader: Option<NodeId>) -> GroupLeader {
+        GroupLeader { term: Term(1), leader, role: Role::Follower }
+    }
+
+    #[tokio::test]
+    async fn a_first_leader_is_waited_for_and_no_other() {
+        let view = NodeView::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let waits = |view: &NodeView, context: &mut Context<'_>| {
+            let waiting = pin!(view.first_leaders([GroupId(1), GROUP].into_iter()));
+            waiting.poll(context) == Poll::Pending
+        };
+        assert!(!waits(&view, &mut context), "no such group");
+        view.set_leader(GROUP, leader(None));
+        assert!(waits(&view, &mut context), "it has just come about");
+        view.set_leader(GROUP, leader(None));
+        let waiting = view.first_leaders([GROUP].into_iter());
+        let (_, ()) = tokio::join!(waiting, async { view.set_leader(GROUP, leader(Some(NodeId(2)))) });
+        assert!(!waits(&view, &mut context), "it has one");
+        view.set_leader(GROUP, leader(None));
+        assert!(!waits(&view, &mut context), "it had one");
+        view.remove_group(GROUP);
+        view.set_leader(GROUP, leader(None));
+        assert!(waits(&view, &mut context), "another one of that number");
+        view.remove_group(GROUP);
+        assert!(!waits(&view, &mut context), "it is gone");
+    }
+}

@@ -57,6 +57,9 @@ pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest
         _ => {
             let mut all: Vec<_> = broker.view.image().topics.values().cloned().collect();
             all.sort_by(|left, right| left.name.cmp(&right.name));
+            for topic in &all {
+                settled(door, topic).await;
+            }
             all.iter().map(|topic| describe(door, topic)).collect()
         }
     };
@@ -67,7 +70,8 @@ pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest
             .with_port(endpoint.port)
     });
     if of_topics {
-        for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+        // Of missing ones, too, as Kafka does: kafka-python 2 cannot read "not known" there.
+        for topic in &mut topics {
             topic.topic_authorized_operations = TOPIC_OPERATIONS;
         }
     }
@@ -120,11 +124,15 @@ async fn one(
         }
         let id = TopicId(wanted.topic_id.as_u128());
         return match door.broker.view.image().topics.get(&id) {
-            Some(topic) => describe(door, topic),
+            Some(topic) => {
+                settled(door, topic).await;
+                describe(door, topic)
+            }
             None => refused(None, ErrorCode::UnknownTopicId).with_topic_id(wanted.topic_id),
         };
     };
     if let Some(topic) = topic(door, &name) {
+        settled(door, &topic).await;
         return describe(door, &topic);
     }
     if check_topic_name(&name).is_err() {
@@ -142,6 +150,12 @@ async fn one(
         // Made, and not known here yet: the client asks again.
         None => refused(Some(name), ErrorCode::LeaderNotAvailable),
     }
+}
+
+/// A topic that has just been made gets its leaders in a moment. Some clients (rskafka) never ask again about a partition
+/// that had none when they first asked.
+async fn settled(door: &Door, topic: &TopicImage) {
+    door.broker.view.first_leaders(topic.partitions.iter().map(|partition| partition.group)).await;
 }
 
 fn refused(name: Option<TopicName>, error: ErrorCode) -> MetadataResponseTopic {
