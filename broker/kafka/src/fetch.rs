@@ -191,8 +191,6 @@ const PARTITION_BYTES_MIN: usize = size_of::<i32>() + size_of::<i64>() + size_of
 const LOG_START_FROM: i16 = 5;
 const SESSIONS_FROM: i16 = 7;
 const LEADER_EPOCH_FROM: i16 = 9;
-/// The first version whose clients know zstd (KIP-110).
-pub const ZSTD_FROM: i16 = 10;
 const RACK_FROM: i16 = 11;
 const DIVERGENCE_FROM: i16 = 12;
 const TOPIC_IDS_FROM: i16 = 13;

@@ -1,8 +1,6 @@
 //! The answer to a Fetch request, as pieces: what is encoded here, and between it the records as they were given.
 
-use super::{
-    DIVERGENCE_FROM, LOG_START_FROM, NODE_ENDPOINTS_FROM, RACK_FROM, SESSIONS_FROM, TOPIC_IDS_FROM, ZSTD_FROM,
-};
+use super::{DIVERGENCE_FROM, LOG_START_FROM, NODE_ENDPOINTS_FROM, RACK_FROM, SESSIONS_FROM, TOPIC_IDS_FROM};
 use crate::api::Api;
 use crate::error::ErrorCode;
 use crate::leader::{Leader, NodeEndpoint};
@@ -43,8 +41,7 @@ pub struct FetchTopicAnswer {
 pub struct FetchPartitionAnswer {
     /// As in the request.
     pub index: i32,
-    /// How it went. Invariant: [`ErrorCode::fetch_allowed`], or before version 10 `UNSUPPORTED_COMPRESSION_TYPE` where
-    /// the next batch is packed by zstd (KIP-110).
+    /// How it went. Invariant: [`ErrorCode::fetch_allowed`].
     pub error: ErrorCode,
     /// The offset after the last committed record, if known.
     pub high_watermark: Option<Offset>,
@@ -157,13 +154,7 @@ impl Encoder {
     }
 
     fn partition(&mut self, partition: FetchPartitionAnswer) {
-        let is_old_clients =
-            partition.error == ErrorCode::UnsupportedCompressionType && self.version < ZSTD_FROM;
-        debug_assert!(
-            partition.error.fetch_allowed() || is_old_clients,
-            "{} ends a Java consumer",
-            partition.error
-        );
+        debug_assert!(partition.error.fetch_allowed(), "{} ends a Java consumer", partition.error);
         let output = &mut self.output;
         output.i32(partition.index);
         output.i16(partition.error.code());

@@ -9,12 +9,11 @@ use crate::payload::{FetchedBatches, OutReply};
 use bytes::Bytes;
 use raftline_kafka::error::ErrorCode;
 use raftline_kafka::fetch::{
-    FetchAnswer, FetchPartition, FetchPartitionAnswer, FetchRequest, FetchTopicAnswer, Isolation, ZSTD_FROM,
+    FetchAnswer, FetchPartition, FetchPartitionAnswer, FetchRequest, FetchTopicAnswer, Isolation,
 };
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use raftline_kafka::request::Header;
 use raftline_kafka::uuid::Uuid;
-use raftline_proto::batch::{BatchHeader, Codec};
 use raftline_proto::ids::{GroupId, Offset, TopicId};
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Monotonic;
@@ -56,7 +55,7 @@ pub(super) async fn decide(
     let found = topics.into_iter().zip(reads).map(|(topic, read)| Found {
         topic,
         asked: read.wanted,
-        answer: read.answer(door, version, isolation, &mut budget),
+        answer: read.answer(door, isolation, &mut budget),
     });
     let told = door.sessions.finish(door.broker.clock.monotonic(), turn, found.collect());
     Ok(encode(door, header, told))
@@ -161,22 +160,8 @@ impl Read {
         u64::try_from(self.wanted.bytes_max).unwrap_or(0).min(wanted.bytes_max).max(1)
     }
 
-    fn answer(
-        mut self,
-        door: &Door,
-        version: i16,
-        isolation: Isolation,
-        budget: &mut Budget,
-    ) -> FetchPartitionAnswer {
+    fn answer(self, door: &Door, isolation: Isolation, budget: &mut Budget) -> FetchPartitionAnswer {
         let index = self.wanted.index;
-        if let State::Found(found) = &mut self.state {
-            let known = found.batches.iter().take_while(|batch| is_known(version, batch)).count();
-            if known == 0 && !found.batches.is_empty() {
-                self.state = State::Refused(ErrorCode::UnsupportedCompressionType);
-            } else {
-                found.batches.truncate(known);
-            }
-        }
         match self.state {
             State::Found(found) => FetchPartitionAnswer {
                 high_watermark: Some(found.high_watermark),
@@ -206,12 +191,6 @@ fn may_read(door: &Door, record: &PartitionRecord, wanted: FetchPartition) -> Re
     }
     check_epoch(door, record, wanted.current_leader_epoch)?;
     wanted.fetch_offset.ok_or(ErrorCode::OffsetOutOfRange)
-}
-
-/// Whether a client of that version of Fetch can read the batch.
-fn is_known(version: i16, batch: &[u8]) -> bool {
-    let codec = || BatchHeader::decode(batch).and_then(|header| header.attributes.codec());
-    version >= ZSTD_FROM || !matches!(codec(), Ok(Codec::Zstd))
 }
 
 /// Compares the leader epoch that a client knows with ours.

@@ -141,13 +141,12 @@ async fn zstd_is_for_clients_that_know_it() {
             assert_eq!(produced.error_code, expected, "{codec:?}, version {version}");
         }
     }
-    // A consumer of before zstd is told so, when it comes to it.
-    let found = connection.fetch(9, "t", 0, 8).await;
-    assert_eq!(found.error_code, 76);
-    let found = connection.fetch(9, "t", 0, 7).await;
-    assert_eq!((found.error_code, batches(&found)), (0, vec![(7, 1)]));
-    let found = connection.fetch(10, "t", 0, 7).await;
-    assert_eq!((found.error_code, batches(&found)), (0, vec![(7, 1), (8, 1)]));
+    // Kafka's brokers refuse old Fetch only where the topic's config says zstd, which none does here. There are consumers
+    // that know zstd and ask by version 4 (aiokafka, rskafka).
+    for version in [4, 9, 10] {
+        let found = connection.fetch(version, "t", 0, 7).await;
+        assert_eq!((found.error_code, batches(&found)), (0, vec![(7, 1), (8, 1)]), "version {version}");
+    }
     lone.stop().await;
 }
 
