@@ -7,13 +7,20 @@ import json
 import logging
 import signal
 import sys
-import threading
 
 from kafka import KafkaConsumer
 
 logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
-ending = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: ending.set())
+
+
+class Ending(BaseException):
+    """Somebody wants the consumer to leave."""
+
+
+def end(*_):
+    raise Ending
+
+
 topic, settings = sys.argv[1:]
 settings = json.loads(settings)
 if settings.pop("cooperative", False):
@@ -21,8 +28,13 @@ if settings.pop("cooperative", False):
 
     settings["partition_assignment_strategy"] = [CooperativeStickyAssignor]
 consumer = KafkaConsumer(topic, **settings)
-while not ending.is_set():
-    for found in consumer.poll(100).values():
-        for message in found:
-            print(int(message.value), flush=True)
-consumer.close()
+signal.signal(signal.SIGTERM, end)
+try:
+    # Nothing but the end interrupts it: a rebalance that it hears of when its time is nearly over leaves it none to commit
+    # offsets in, and it complains.
+    while True:
+        for found in consumer.poll(3_600_000).values():
+            for message in found:
+                print(int(message.value), flush=True)
+except Ending:
+    consumer.close()
