@@ -22,12 +22,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BROKERS = 3
 
-# The numbers of the APIs that a script may look for.
-JOIN_GROUP = 11
-DELETE_RECORDS = 21
-DESCRIBE_LOG_DIRS = 35
-CONSUMER_GROUP_HEARTBEAT = 68
-
 
 def wait_for(what, condition, seconds=30):
     """Returns what `condition` returns once that is true."""
@@ -225,12 +219,6 @@ class Cluster:
     def lead_elsewhere(self, topic, partition, dead):
         """Waits until a running broker leads a partition that `dead` led."""
         wait_for(f"a new leader of {topic}/{partition}", lambda: self.leader(topic, partition) not in (-1, dead))
-
-    def serves(self, key):
-        """Whether an API is advertised."""
-        answer = self.ask(self.any_broker(), 18, 0, b"")
-        answer.i16()
-        return key in [struct.unpack(">hhh", answer.take(6))[0] for _ in range(answer.i32())]
 
     def create(self, topic, partitions=1, **configs):
         """Makes a topic with three replicas; in a config's name `_` stands for a dot."""
