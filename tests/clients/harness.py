@@ -5,6 +5,7 @@ started is stopped, by its own process id, when the script ends, however it ends
 """
 
 import atexit
+import fcntl
 import os
 import pathlib
 import re
@@ -401,6 +402,9 @@ def needs_file(path, package):
 
 def install(package):
     as_root = [] if os.geteuid() == 0 else ["sudo"]
-    # A fresh machine has no lists of packages yet.
-    subprocess.run([*as_root, "apt-get", "update", "-q"], check=True, stdout=sys.stderr)
-    subprocess.run([*as_root, "apt-get", "install", "-y", "-q", package], check=True, stdout=sys.stderr)
+    # Scripts may run side by side, and apt-get does not wait for another one.
+    with open(pathlib.Path(tempfile.gettempdir()) / f"raftline-installs-{os.geteuid()}", "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        # A fresh machine has no lists of packages yet.
+        subprocess.run([*as_root, "apt-get", "update", "-q"], check=True, stdout=sys.stderr)
+        subprocess.run([*as_root, "apt-get", "install", "-y", "-q", package], check=True, stdout=sys.stderr)
