@@ -12,6 +12,7 @@ use raftline_proto::ids::{
 };
 use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
 use raftline_proto::peer::{self, group_message, peer_frame};
+use raftline_proto::producers::{ProducerState, RememberedBatch};
 use raftline_proto::time::Timestamp;
 use std::io;
 use std::path::Path;
@@ -92,12 +93,28 @@ fn bodies() -> Vec<EntryBody> {
         start_offset: Offset(1),
     };
     let trim = Command::TrimTo { offset: Offset(1) };
+    let remembered = RememberedBatch {
+        entry: EntryId::new(Term(1), Index(2)),
+        base_offset: Offset(3),
+        max_timestamp: Timestamp(4),
+        base_sequence: 0,
+        last_sequence: 5,
+    };
+    let later = RememberedBatch { entry: EntryId::new(Term(1), Index(3)), ..remembered };
+    let producers = Command::Producers {
+        producers: [
+            ProducerState { id: ProducerId(6), epoch: 7, batches: vec![remembered, later] },
+            ProducerState { id: ProducerId(8), epoch: 0, batches: vec![later] },
+        ]
+        .into(),
+    };
     vec![
         EntryBody::NoOp,
         EntryBody::Membership(membership),
         EntryBody::Metadata(records),
         EntryBody::Command(compact),
         EntryBody::Command(trim),
+        EntryBody::Command(producers),
     ]
 }
 

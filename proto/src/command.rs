@@ -4,6 +4,7 @@
 //! u16 version (1), u8 tag and
 //!   1 Compact  u64 through, u64 end offset, u64 tombstones before, u64 start offset
 //!   2 TrimTo   u64 offset
+//!   3 Producers  see `producers`
 //! ```
 //!
 //! Integers are little-endian, and there is one encoding of each command. A new tag or field needs a new version and a
@@ -12,10 +13,12 @@
 use crate::cursor::{Reader, Writer};
 use crate::ids::{Index, Offset};
 use crate::payload::PayloadError;
+use crate::producers::{self, ProducerState};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// One order to all replicas of a group, carried out by each once it is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Keep of the records at or below `through` each key's last one (docs/decisions/0007).
     Compact {
@@ -34,6 +37,13 @@ pub enum Command {
         /// The first offset that stays. At most the high watermark when this is proposed.
         offset: Offset,
     },
+    /// What the log below says of idempotent producers, all of it: what goes from the log below is not forgotten with it
+    /// (docs/decisions/0008). Where the log below is whole it changes nothing.
+    Producers {
+        /// Every producer that is known. Invariant: ascending by id, at most
+        /// [`PRODUCERS_MAX`](crate::limits::PRODUCERS_MAX).
+        producers: Arc<[ProducerState]>,
+    },
 }
 
 /// The layout described above.
@@ -45,7 +55,7 @@ impl Command {
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         writer.u16(VERSION);
-        match *self {
+        match self {
             Self::Compact { through, end_offset, tombstones_before, start_offset } => {
                 writer.u8(TAG_COMPACT);
                 writer.u64(through.0);
@@ -57,8 +67,20 @@ impl Command {
                 writer.u8(TAG_TRIM_TO);
                 writer.u64(offset.0);
             }
+            Self::Producers { producers } => {
+                writer.u8(TAG_PRODUCERS);
+                producers::encode(&mut writer, producers);
+            }
         }
         writer.into_bytes()
+    }
+
+    /// Whether a command's encoding, of which `payload` is a start of [`PREFIX_BYTES`] at least, is that of
+    /// [`Command::Producers`]. Without looking at the rest.
+    #[must_use]
+    pub fn is_producers(payload: &[u8]) -> bool {
+        let mut reader = Reader::new(payload);
+        reader.u16() == Ok(VERSION) && reader.u8() == Ok(TAG_PRODUCERS)
     }
 
     /// Decodes a command; `bytes` holds it and no more.
@@ -79,6 +101,7 @@ impl Command {
                 start_offset: Offset(reader.u64()?),
             },
             TAG_TRIM_TO => Self::TrimTo { offset: Offset(reader.u64()?) },
+            TAG_PRODUCERS => Self::Producers { producers: producers::decode(&mut reader)?.into() },
             found => return Err(PayloadError::Command { found }),
         };
         reader.finish()?;
@@ -86,5 +109,9 @@ impl Command {
     }
 }
 
+/// What of an encoding says which command it is.
+pub const PREFIX_BYTES: usize = 3;
+
 const TAG_COMPACT: u8 = 1;
 const TAG_TRIM_TO: u8 = 2;
+const TAG_PRODUCERS: u8 = 3;

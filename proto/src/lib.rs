@@ -4,7 +4,7 @@
 //! `broker/shard`) see it that way. Feature `std` adds compression; feature `grpc` the generated services.
 //!
 //! In reading order: [`ids`], [`time`], [`limits`], [`cursor`], [`entry`], [`metadata`],
-//! [`payload`], [`batch`], `api`, `peer`.
+//! [`payload`], [`command`], [`producers`], [`batch`], `api`, `peer`.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ pub mod ids;
 pub mod limits;
 pub mod metadata;
 pub mod payload;
+pub mod producers;
 pub mod time;
 
 /// The client API, generated from `proto/api.proto`.

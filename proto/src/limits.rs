@@ -43,6 +43,13 @@ pub const BROKERS_MAX: usize = 1024;
 /// Metadata records of one coordinator entry.
 pub const METADATA_RECORDS_MAX: usize = 20_000;
 
+/// Idempotent producers remembered per partition. The one whose last committed batch is oldest in the log makes room:
+/// the log alone decides, so every replica forgets the same one.
+pub const PRODUCERS_MAX: usize = 2_048;
+
+/// Batches remembered per idempotent producer: what Kafka's clients keep in flight (KIP-98).
+pub const BATCHES_REMEMBERED: usize = 5;
+
 /// One message between peers, or between client and broker, all told: 32 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
 

@@ -341,6 +341,11 @@ pub enum PayloadError {
     },
     /// A membership that could never commit anything.
     NoVoters,
+    /// A producer of whom nothing is known.
+    NoBatches {
+        /// Which one.
+        producer: ProducerId,
+    },
 }
 
 impl From<CursorError> for PayloadError {
@@ -371,6 +376,9 @@ impl fmt::Display for PayloadError {
             }
             Self::Order { what } => write!(formatter, "{what} are not in ascending order without repeats"),
             Self::NoVoters => write!(formatter, "a membership needs at least one voter"),
+            Self::NoBatches { producer } => {
+                write!(formatter, "producer {producer} is listed without a batch")
+            }
         }
     }
 }

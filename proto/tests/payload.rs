@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
-use raftline_proto::command::Command;
+use raftline_proto::command::{self, Command};
 use raftline_proto::cursor::{CursorError, Reader};
 use raftline_proto::entry::{self, EntryBody, EntryError, EntryHeader, EntryInfo, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, GroupId, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId};
 use raftline_proto::limits;
 use raftline_proto::metadata::{MetadataRecord, PartitionRecord};
 use raftline_proto::payload::{self, PayloadError};
+use raftline_proto::producers::{ProducerState, RememberedBatch};
+use raftline_proto::time::Timestamp;
 
 fn membership(voters: &[u32], learners: &[u32]) -> Membership {
     let nodes = |nodes: &[u32]| nodes.iter().copied().map(NodeId).collect();
@@ -122,8 +124,31 @@ fn commands_are_as_the_layout_says() {
     assert_eq!(compact.encode(), by_hand.concat());
     let trim = Command::TrimTo { offset: Offset(5) };
     assert_eq!(trim.encode(), [1, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0]);
-    for command in [compact, trim] {
-        assert_eq!(Command::decode(&command.encode()), Ok(command));
+    let batch = RememberedBatch {
+        entry: EntryId::new(Term(2), Index(3)),
+        base_offset: Offset(4),
+        max_timestamp: Timestamp(-1),
+        base_sequence: 5,
+        last_sequence: 6,
+    };
+    let known = ProducerState { id: ProducerId(7), epoch: 8, batches: vec![batch] };
+    let producers = Command::Producers { producers: [known.clone()].into() };
+    let by_hand: [&[u8]; 9] = [
+        &[1, 0, 3],
+        &[1, 0, 0, 0],
+        &[7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 1],
+        &[2, 0, 0, 0, 0, 0, 0, 0],
+        &[3, 0, 0, 0, 0, 0, 0, 0],
+        &[4, 0, 0, 0, 0, 0, 0, 0],
+        &[255; 8],
+        &[5, 0, 0, 0],
+        &[6, 0, 0, 0],
+    ];
+    assert_eq!(producers.encode(), by_hand.concat());
+    assert!(Command::is_producers(&producers.encode()[..command::PREFIX_BYTES]));
+    assert!(!Command::is_producers(&trim.encode()) && !Command::is_producers(&[]));
+    for command in [compact, trim, producers] {
+        assert_eq!(Command::decode(&command.encode()), Ok(command.clone()));
         let encoded = command.encode();
         for cut in 0..encoded.len() {
             assert!(matches!(Command::decode(&encoded[..cut]), Err(PayloadError::Malformed(_))));
@@ -133,8 +158,52 @@ fn commands_are_as_the_layout_says() {
         assert_eq!(Command::decode(&longer), Err(trailing));
     }
     assert_eq!(Command::decode(&[2, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0]), Err(PayloadError::Version { found: 2 }));
-    let unknown = Command::decode(&[1, 0, 3]).unwrap_err();
-    assert_eq!(unknown.to_string(), "command 3 is not known here: run a newer Raftline");
+    let unknown = Command::decode(&[1, 0, 4]).unwrap_err();
+    assert_eq!(unknown.to_string(), "command 4 is not known here: run a newer Raftline");
+}
+
+#[test]
+fn producers_have_one_encoding_and_bounds() {
+    let batch = |index| RememberedBatch {
+        entry: EntryId::new(Term(1), Index(index)),
+        base_offset: Offset(index),
+        max_timestamp: Timestamp(0),
+        base_sequence: 0,
+        last_sequence: 0,
+    };
+    let producer =
+        |id, batches: Vec<RememberedBatch>| ProducerState { id: ProducerId(id), epoch: 0, batches };
+    let decoded = |producers: Vec<ProducerState>| {
+        Command::decode(&Command::Producers { producers: producers.into() }.encode())
+    };
+    let full: Vec<ProducerState> =
+        (0..limits::PRODUCERS_MAX as u64).map(|id| producer(id, (1..=5).map(batch).collect())).collect();
+    let command = Command::Producers { producers: full.clone().into() };
+    assert_eq!(decoded(full), Ok(command.clone()));
+    assert!(command.encode().len() < limits::ENTRY_PAYLOAD_BYTES_MAX as usize);
+    let order = |what| Err(PayloadError::Order { what });
+    for ids in [[2, 1], [1, 1]] {
+        let twisted = ids.map(|id| producer(id, vec![batch(1)])).to_vec();
+        assert_eq!(decoded(twisted), order("producers"));
+    }
+    for indexes in [[2, 1], [1, 1]] {
+        let twisted = indexes.map(batch).to_vec();
+        assert_eq!(decoded(vec![producer(1, twisted)]), order("batches of a producer"));
+    }
+    assert!(matches!(decoded(vec![producer(1, vec![])]), Err(PayloadError::Malformed(_))), "too short");
+    let two = vec![producer(1, vec![]), producer(2, (1..=5).map(batch).collect())];
+    assert_eq!(decoded(two), Err(PayloadError::NoBatches { producer: ProducerId(1) }));
+    let absurd = RememberedBatch { last_sequence: 1 << 31, ..batch(1) };
+    let limit = PayloadError::Limit { what: "as a sequence", found: 1 << 31, max: (1 << 31) - 1 };
+    assert_eq!(decoded(vec![producer(1, vec![absurd])]), Err(limit));
+    // Four billion producers; as many as the bound allows, in no bytes; six batches.
+    for absurd in [&[1, 0, 3, 255, 255, 255, 255][..], &[1, 0, 3, 0, 8, 0, 0]] {
+        assert!(matches!(Command::decode(absurd), Err(PayloadError::Malformed(_))));
+    }
+    let mut six = Command::Producers { producers: [producer(1, vec![batch(1)])].into() }.encode();
+    six[17] = 6;
+    let limit = PayloadError::Limit { what: "batches of a producer", found: 6, max: 5 };
+    assert_eq!(Command::decode(&six), Err(limit));
 }
 
 #[test]

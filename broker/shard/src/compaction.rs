@@ -126,6 +126,8 @@ impl Group {
             }
             Command::TrimTo { offset } if offset <= base_offset => self.trim(offset, index, turn),
             Command::TrimTo { .. } => self.ignored_command(turn),
+            // Nobody writes it yet, and the state is what the log below says.
+            Command::Producers { .. } => {}
         }
     }
 

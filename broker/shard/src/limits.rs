@@ -1,6 +1,7 @@
 //! The bounds of a shard's own queues and tables. Whatever would pass one is refused as busy, or makes room by a
 //! rule that every replica follows alike.
 
+pub use raftline_proto::limits::{BATCHES_REMEMBERED, PRODUCERS_MAX};
 pub use raftline_raft::limits::IN_FLIGHT_BYTES_MAX;
 
 /// Produces that wait for their acknowledgement, per partition.
@@ -17,13 +18,6 @@ pub const PARKED_DELETIONS_MAX: usize = 1_024;
 
 /// Coordinator commands that wait for their commit.
 pub const PARKED_COMMANDS_MAX: usize = 1_024;
-
-/// Idempotent producers remembered per partition. The one whose last committed batch is oldest in the log makes room:
-/// the log alone decides, so every replica forgets the same one.
-pub const PRODUCERS_MAX: usize = 2_048;
-
-/// Batches remembered per idempotent producer: what Kafka's clients keep in flight (KIP-98).
-pub const BATCHES_REMEMBERED: usize = 5;
 
 /// What one fetch is given at most, whatever it asks for. One whole batch is always given.
 pub const FETCH_BYTES_MAX: u64 = 16 << 20;

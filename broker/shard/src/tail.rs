@@ -95,7 +95,7 @@ impl Tail {
             EntryBody::NoOp | EntryBody::Membership(_) | EntryBody::Gap { .. } => TailBody::Plain,
             EntryBody::Data(batch) => TailBody::Data(*batch),
             EntryBody::Metadata(records) => TailBody::Metadata(records.clone()),
-            EntryBody::Command(command) => TailBody::Command(*command),
+            EntryBody::Command(command) => TailBody::Command(command.clone()),
         };
         self.pending.push_back(TailEntry { id: header.id, base_offset: header.base_offset, body });
         Ok(self.pending.back())

@@ -10,9 +10,10 @@ use raftline_proto::batch::{Builder, Codec, Header};
 use raftline_proto::command::Command;
 use raftline_proto::entry::ProducerBatch;
 use raftline_proto::ids::{
-    ClusterId, GroupId, Incarnation, Index, Membership, NodeId, Offset, ProducerId, TopicId,
+    ClusterId, EntryId, GroupId, Incarnation, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId,
 };
 use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
+use raftline_proto::producers::{ProducerState, RememberedBatch, SEQUENCE_MAX};
 use raftline_proto::time::Timestamp;
 
 pub const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
@@ -110,7 +111,31 @@ pub fn command() -> impl Strategy<Value = Command> {
             }
         }),
         any::<u64>().prop_map(|offset| Command::TrimTo { offset: Offset(offset) }),
+        btree_map(any::<u64>(), producer_state(), 0..6).prop_map(|producers| Command::Producers {
+            producers: producers
+                .into_iter()
+                .map(|(id, state)| ProducerState { id: ProducerId(id), ..state })
+                .collect()
+        }),
     ]
+}
+
+fn producer_state() -> impl Strategy<Value = ProducerState> {
+    let batch = (any::<(u64, u64, i64)>(), 0..=SEQUENCE_MAX, 0..=SEQUENCE_MAX);
+    (any::<u16>(), btree_map(any::<u64>(), batch, 1..=5)).prop_map(|(epoch, batches)| ProducerState {
+        id: ProducerId(0),
+        epoch,
+        batches: batches
+            .into_iter()
+            .map(|(index, ((term, offset, time), base_sequence, last_sequence))| RememberedBatch {
+                entry: EntryId::new(Term(term), Index(index)),
+                base_offset: Offset(offset),
+                max_timestamp: Timestamp(time),
+                base_sequence,
+                last_sequence,
+            })
+            .collect(),
+    })
 }
 
 fn partitions() -> impl Strategy<Value = Vec<PartitionRecord>> {

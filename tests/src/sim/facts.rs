@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use raftline_proto::command::Command;
 use raftline_proto::entry::{EntryHeader, EntryKind, ProducerBatch};
 use raftline_proto::ids::{EntryId, GroupId, HardState, Index, NodeId, Offset, Term};
 use raftline_raft::types::Message;
@@ -38,8 +37,8 @@ pub struct Digest {
     pub producer: Option<ProducerBatch>,
     /// Records that are there: fewer than `header.record_count` if compaction dropped some.
     pub records: u32,
-    /// What it commands.
-    pub command: Option<Command>,
+    /// What it has all replicas keep, if it commands a compaction.
+    pub rule: Option<Rule>,
 }
 
 impl Digest {
@@ -97,7 +96,7 @@ pub struct Record {
     pub value: Option<u64>,
 }
 
-/// What all replicas of a group keep: as [`Command::Compact`].
+/// What all replicas of a group keep: as [`raftline_proto::command::Command::Compact`] says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// The compaction point.
@@ -426,12 +425,10 @@ impl Ledger {
             self.batches.insert(*content, records.to_vec());
         }
         if let Fact::FirstCommitted { group, term, entries, .. } = fact {
-            for command in entries.iter().filter_map(|entry| entry.command) {
-                if let Command::Compact { through, tombstones_before, .. } = command {
-                    let rule = self.rules.entry(*group).or_default();
-                    rule.through = rule.through.max(through);
-                    rule.tombstones_before = rule.tombstones_before.max(tombstones_before);
-                }
+            for agreed in entries.iter().filter_map(|entry| entry.rule) {
+                let rule = self.rules.entry(*group).or_default();
+                rule.through = rule.through.max(agreed.through);
+                rule.tombstones_before = rule.tombstones_before.max(agreed.tombstones_before);
             }
             let known = self.groups.entry(*group).or_default();
             known.extend(entries.iter().map(|digest| LedgerEntry { digest: *digest, committed_in: *term }));

@@ -12,8 +12,10 @@ use crate::output::{self, Output, print, print_json, table};
 use clap::{Args, Subcommand};
 use place::LogPlace;
 use raftline_client::proto::batch::BatchView;
+use raftline_client::proto::command::Command;
 use raftline_client::proto::entry::{EntryBody, EntryHeader, EntryInfo};
 use raftline_client::proto::ids::{GroupId, Index};
+use raftline_client::proto::producers::ProducerState;
 use raftline_storage::SegmentFacts;
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -162,13 +164,23 @@ fn entry_text(header: &EntryHeader, body: &EntryBody, view: Option<&BatchView>) 
             let records: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
             format!("{place} {}", records.join("; "))
         }
-        EntryBody::Command(command) => format!("{place} {command:?}"),
+        EntryBody::Command(command) => format!("{place} {}", command_text(command)),
         EntryBody::Gap { offsets: 0 } => format!("{place} dropped by compaction"),
         EntryBody::Gap { offsets } => {
             let last = header.base_offset + u64::from(offsets - 1);
             format!("{place} offsets {} to {last} dropped by compaction", header.base_offset)
         }
     }
+}
+
+fn command_text(command: &Command) -> String {
+    let Command::Producers { producers } = command else { return format!("{command:?}") };
+    let last = |producer: &ProducerState| {
+        let sequence = producer.batches.last().map_or(0, |batch| batch.last_sequence);
+        format!("{} epoch {} through sequence {sequence}", producer.id, producer.epoch)
+    };
+    let producers: Vec<String> = producers.iter().map(last).collect();
+    format!("Producers {{ {} }}", producers.join(", "))
 }
 
 fn entry_json(header: &EntryHeader, body: &EntryBody) -> Value {
@@ -199,7 +211,7 @@ fn entry_json(header: &EntryHeader, body: &EntryBody) -> Value {
         }
         EntryBody::Command(command) => {
             document["kind"] = "command".into();
-            document["command"] = format!("{command:?}").into();
+            document["command"] = command_text(command).into();
         }
         EntryBody::Gap { .. } => document["kind"] = "gap".into(),
     }

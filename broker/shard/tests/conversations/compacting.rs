@@ -42,7 +42,7 @@ fn left(world: &mut World, group: GroupId) -> Vec<(u64, String)> {
 
 fn commands(node: &Node, group: GroupId) -> Vec<Command> {
     let command = |body: &EntryBody| match body {
-        EntryBody::Command(command) => Some(*command),
+        EntryBody::Command(command) => Some(command.clone()),
         _ => None,
     };
     node.disk.live[&group].log.entries.iter().filter_map(|stored| command(&stored.info.body)).collect()
@@ -196,7 +196,7 @@ fn a_new_leader_goes_on_where_the_old_one_was() {
         .iter()
         .map(|command| match command {
             Command::Compact { end_offset, .. } => *end_offset,
-            Command::TrimTo { .. } => panic!("{command:?}"),
+            Command::TrimTo { .. } | Command::Producers { .. } => panic!("{command:?}"),
         })
         .collect();
     assert_eq!(points, [Offset(60)], "the last command is there, earlier ones are compacted");

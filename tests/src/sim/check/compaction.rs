@@ -119,7 +119,6 @@ mod tests {
     use super::super::hand_made::*;
     use super::*;
     use crate::sim::facts::Digest;
-    use raftline_proto::command::Command;
 
     const A1: Record = Record { key: Some(1), value: Some(10) };
     const A2: Record = Record { key: Some(1), value: Some(20) };
@@ -127,13 +126,8 @@ mod tests {
     const B1: Record = Record { key: Some(2), value: Some(30) };
 
     fn compact(index: u64, offset: u64, through: u64, before: u64) -> Digest {
-        let command = Command::Compact {
-            through: Index(through),
-            end_offset: Offset(offset),
-            tombstones_before: Offset(before),
-            start_offset: Offset(0),
-        };
-        Digest { command: Some(command), ..no_op(1, index, offset) }
+        let rule = Rule { through: Index(through), tombstones_before: Offset(before) };
+        Digest { rule: Some(rule), ..no_op(1, index, offset) }
     }
 
     /// Shows `sent`, one record a batch, and a command; then what a replica holds.

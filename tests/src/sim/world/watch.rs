@@ -10,7 +10,7 @@ use raftline_proto::entry::{EntryHeader, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, GroupId, Index, NodeId, Offset, Term};
 use raftline_storage::{Log, SimDisk};
 
-use crate::sim::facts::{Digest, Life, Record, ServedBatch};
+use crate::sim::facts::{Digest, Life, Record, Rule, ServedBatch};
 use crate::sim::trace::mix;
 
 /// A replica's log as last read, and what of it was reported.
@@ -146,11 +146,14 @@ pub fn digest(header: EntryHeader, entry: &[u8]) -> Result<Digest, String> {
         | EntryKind::Command
         | EntryKind::Gap => (0, None, 0),
     };
-    let command = match header.kind {
-        EntryKind::Command => Some(Command::decode(payload).map_err(|error| error.to_string())?),
+    let rule = match header.kind {
+        EntryKind::Command => match Command::decode(payload).map_err(|error| error.to_string())? {
+            Command::Compact { through, tombstones_before, .. } => Some(Rule { through, tombstones_before }),
+            Command::TrimTo { .. } | Command::Producers { .. } => None,
+        },
         _ => None,
     };
-    Ok(Digest { header, bytes: hash(entry), content, producer, records, command })
+    Ok(Digest { header, bytes: hash(entry), content, producer, records, rule })
 }
 
 /// Stands for what a producer sent: the batch without what the leader stamps.
