@@ -111,10 +111,7 @@ impl<D: Disk> Log<D> {
 
     /// Seals the last segment if all of it is durable, committed and too old. A quiet log would keep it for ever.
     fn seal_expired(&mut self, limit: Timestamp, up_to: Index) -> Result<(), RetainError> {
-        let Some(active) = self.segments.last() else { return Ok(()) };
-        let too_old = active.index.time_max().is_some_and(|time| time < limit);
-        let settled = self.staged.is_empty() && self.durability.last == self.last();
-        if !too_old || !settled || active.up_to > up_to {
+        if !self.last_has_expired(limit, up_to) {
             return Ok(());
         }
         self.open_segment(self.segments.len(), self.last(), self.next_offset()).map_err(RetainError::Io)?;
@@ -123,6 +120,41 @@ impl<D: Disk> Log<D> {
             self.durable_through(ticket.through());
         }
         Ok(())
+    }
+
+    /// Whether all of the last segment is durable, committed and too old.
+    fn last_has_expired(&self, limit: Timestamp, up_to: Index) -> bool {
+        self.segments.last().is_some_and(|active| {
+            let too_old = active.index.time_max().is_some_and(|time| time < limit);
+            let settled = self.staged.is_empty() && self.durability.last == self.last();
+            too_old && settled && active.up_to <= up_to
+        })
+    }
+
+    /// The first entry that [`Log::retain`] and [`Log::trim`] would leave; `None` if no record would go.
+    #[must_use]
+    pub fn first_retained(
+        &self,
+        older_than: Option<Timestamp>,
+        bytes_max: Option<u64>,
+        below: Option<Offset>,
+        up_to: Index,
+    ) -> Option<Index> {
+        let (index, offset) = match self.segments.last() {
+            // All segments before it go with it.
+            Some(last) if older_than.is_some_and(|limit| self.last_has_expired(limit, up_to)) => {
+                (last.up_to, last.next_offset)
+            }
+            Some(_) | None => {
+                let expired = self.expired(older_than, bytes_max, up_to);
+                let deleted = below.map_or(0, |below| self.deleted(below));
+                let first_left = self.segments.get(deleted)?.base_index();
+                let deleted = self.expired(None, Some(0), first_left.min(up_to));
+                let first = &self.segments.get(expired.max(deleted))?.header;
+                (first.base_index(), first.base_offset)
+            }
+        };
+        (offset > self.start.1).then_some(index)
     }
 
     /// Makes the log begin with segment `nth`, durably. The segment says so itself: then it does not matter which of

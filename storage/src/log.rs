@@ -351,8 +351,8 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The disk is full, most often. The error names the last entry that the log holds; nothing is staged any more.
     pub fn write(&mut self) -> Result<(), AppendError> {
-        while let Some((bytes, time_max)) = self.staged.first() {
-            let written = self.make_room(bytes, time_max).and_then(|()| self.write_run());
+        while let Some((bytes, time_max, place)) = self.staged.first() {
+            let written = self.make_room(bytes, time_max, place).and_then(|()| self.write_run());
             if let Err(source) = written {
                 self.staged.clear();
                 return Err(AppendError { last: self.last(), source });
@@ -366,7 +366,8 @@ impl<D: Disk> Log<D> {
         let LogOptions { segment_bytes, segment_ms } = self.options;
         let Some(active) = self.segments.last_mut() else { return Ok(()) };
         let room = segment_bytes.saturating_sub(active.end);
-        let run = self.staged.run(room, active.index.time_first(), segment_ms);
+        let base_offset = active.header.base_offset;
+        let run = self.staged.run(room, active.index.time_first(), segment_ms, base_offset);
         grow(&self.files, active, &mut self.filling, active.end + run.bytes, segment_bytes)?;
         let file = self.files.get(active.header.sequence)?;
         if let Err(error) = file.write_at(&self.staged.slices(&run), active.end) {

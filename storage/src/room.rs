@@ -6,6 +6,7 @@ use crate::files::OpenFiles;
 use crate::index::SparseIndex;
 use crate::log::{Log, LogOptions};
 use crate::segment::{Dirty, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentStart};
+use crate::staged::Placement;
 use raftline_proto::ids::{EntryId, Offset, Position};
 use raftline_proto::time::Timestamp;
 use std::io::{self, IoSlice};
@@ -13,12 +14,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 impl<D: Disk> Log<D> {
-    /// Opens a new segment if the last one cannot take an entry of this size and time.
-    pub(crate) fn make_room(&mut self, bytes: u64, time_max: Option<Timestamp>) -> io::Result<()> {
+    /// Opens a new segment if the last one cannot take an entry of this size, time and placement.
+    pub(crate) fn make_room(
+        &mut self,
+        bytes: u64,
+        time_max: Option<Timestamp>,
+        place: Placement,
+    ) -> io::Result<()> {
         let LogOptions { segment_bytes, segment_ms } = self.options;
         let fits = self.segments.last().is_some_and(|active| {
             let too_late = is_too_late(active.index.time_first(), time_max, segment_ms);
-            !self.sealed && (active.is_empty() || active.end + bytes <= segment_bytes && !too_late)
+            let placed = place.allows(active.header.base_offset, active.next_offset);
+            !self.sealed && (active.is_empty() || active.end + bytes <= segment_bytes && !too_late && placed)
         });
         if fits {
             return Ok(());

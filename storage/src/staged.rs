@@ -3,7 +3,8 @@
 use crate::index::batch_time_max;
 use crate::room::is_too_late;
 use bytes::Bytes;
-use raftline_proto::entry::{EntryHeader, HEADER_BYTES};
+use raftline_proto::command::Command;
+use raftline_proto::entry::{EntryHeader, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, Index, Offset};
 use raftline_proto::time::Timestamp;
 use std::collections::VecDeque;
@@ -18,9 +19,19 @@ pub(crate) struct Staged {
 struct StagedEntry {
     header: EntryHeader,
     time_max: Option<Timestamp>,
+    place: Placement,
     /// The header's encoding, where it does not stand in front of the payload already.
     encoded_header: Option<[u8; HEADER_BYTES]>,
     parts: [Bytes; 2],
+}
+
+/// Where in a segment an entry may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// Anywhere.
+    Anywhere,
+    /// Before the segment's records. A snapshot of the producers: so that all records that are below it can go.
+    BeforeRecords,
 }
 
 /// The first staged entries, to be written in one call.
@@ -29,18 +40,38 @@ pub(crate) struct Run {
     pub(crate) bytes: u64,
 }
 
+impl Placement {
+    /// `payload` is the entry's, or the first part of it.
+    fn of(kind: EntryKind, payload: &[u8]) -> Self {
+        match kind {
+            EntryKind::Command if Command::is_producers(payload) => Self::BeforeRecords,
+            _ => Self::Anywhere,
+        }
+    }
+
+    /// Whether the entry may stand where offsets are at `offset`, in a segment whose first record has `base_offset`.
+    pub(crate) fn allows(self, base_offset: Offset, offset: Offset) -> bool {
+        match self {
+            Self::Anywhere => true,
+            Self::BeforeRecords => offset == base_offset,
+        }
+    }
+}
+
 impl Staged {
     pub(crate) fn push(&mut self, header: EntryHeader, payload: [Bytes; 2]) {
         let encoded_header = Some(header.encode(&[&payload[0], &payload[1]]));
         let time_max = batch_time_max(header.kind, [&payload[0], &payload[1]]);
-        self.entries.push_back(StagedEntry { header, time_max, encoded_header, parts: payload });
+        let place = Placement::of(header.kind, &payload[0]);
+        self.entries.push_back(StagedEntry { header, time_max, place, encoded_header, parts: payload });
     }
 
     /// `frame` is header and payload.
     pub(crate) fn push_encoded(&mut self, header: EntryHeader, frame: Bytes) {
         let time_max = batch_time_max(header.kind, [&frame[HEADER_BYTES..], &[]]);
+        let place = Placement::of(header.kind, &frame[HEADER_BYTES..]);
         let parts = [frame, Bytes::new()];
-        self.entries.push_back(StagedEntry { header, time_max, encoded_header: None, parts });
+        self.entries.push_back(StagedEntry { header, time_max, place, encoded_header: None, parts });
     }
 
     /// The last staged entry, and the offset after it.
@@ -48,19 +79,28 @@ impl Staged {
         self.entries.back().map(|entry| (entry.header.id, entry.header.next_offset()))
     }
 
-    /// The size of the first staged entry, and its greatest timestamp.
-    pub(crate) fn first(&self) -> Option<(u64, Option<Timestamp>)> {
-        self.entries.front().map(|entry| (entry.header.entry_bytes(), entry.time_max))
+    /// The size of the first staged entry, its greatest timestamp, and where it may stand.
+    pub(crate) fn first(&self) -> Option<(u64, Option<Timestamp>, Placement)> {
+        self.entries.front().map(|entry| (entry.header.entry_bytes(), entry.time_max, entry.place))
     }
 
-    /// As many of the first entries as fit into `bytes_max` and are not too late in a segment whose first time is
-    /// `time_first`, at least one.
-    pub(crate) fn run(&self, bytes_max: u64, time_first: Option<Timestamp>, segment_ms: i64) -> Run {
+    /// As many of the first entries as fit into `bytes_max`, are not too late in a segment whose first time is
+    /// `time_first`, and may stand in one whose records begin at `base_offset`; at least one.
+    pub(crate) fn run(
+        &self,
+        bytes_max: u64,
+        time_first: Option<Timestamp>,
+        segment_ms: i64,
+        base_offset: Offset,
+    ) -> Run {
         let mut run = Run { count: 0, bytes: 0 };
         let mut time_first = time_first;
         for entry in &self.entries {
             let bytes = run.bytes + entry.header.entry_bytes();
-            if run.count > 0 && (bytes > bytes_max || is_too_late(time_first, entry.time_max, segment_ms)) {
+            let fits = bytes <= bytes_max
+                && !is_too_late(time_first, entry.time_max, segment_ms)
+                && entry.place.allows(base_offset, entry.header.base_offset);
+            if run.count > 0 && !fits {
                 break;
             }
             time_first = time_first.or(entry.time_max);

@@ -20,7 +20,7 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// As [`Log::retain`].
     pub fn trim(&mut self, below: Offset, up_to: Index) -> Result<Option<(EntryId, Offset)>, RetainError> {
-        let deleted = self.segments.windows(2).take_while(|pair| pair[0].next_offset <= below).count();
+        let deleted = self.deleted(below);
         match self.segments.get(deleted) {
             Some(first_left) if deleted > 0 => {
                 let up_to = first_left.base_index().min(up_to);
@@ -28,6 +28,11 @@ impl<D: Disk> Log<D> {
             }
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// How many of the oldest segments hold no record at or above `below`. Never the last one.
+    pub(crate) fn deleted(&self, below: Offset) -> usize {
+        self.segments.windows(2).take_while(|pair| pair[0].next_offset <= below).count()
     }
 
     /// As [`Log::offset_at`], but of the records from `from` on.

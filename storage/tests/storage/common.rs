@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use raftline_proto::batch::{Builder, Codec, stamped};
+use raftline_proto::command::Command;
 use raftline_proto::entry::{EntryHeader, EntryKind};
 use raftline_proto::ids::{EntryId, GroupId, Index, Offset, Position, Term};
 use raftline_proto::time::Timestamp;
@@ -74,6 +75,12 @@ impl Writer {
 
     pub fn no_op<D: Disk>(&mut self, log: &mut Log<D>, term: u64) -> Entry {
         self.push(log, term, EntryKind::NoOp, 0, Bytes::new())
+    }
+
+    /// A snapshot of no producers.
+    pub fn snapshot<D: Disk>(&mut self, log: &mut Log<D>, term: u64) -> Entry {
+        let payload = Command::Producers { producers: [].into() }.encode();
+        self.push(log, term, EntryKind::Command, 0, payload.into())
     }
 
     /// A data entry with a real record batch, one record for each timestamp.

@@ -93,9 +93,10 @@ fn round(seed: u64) {
 fn append(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
     let mut writer = Writer::of(log);
     for _ in 0..chance.random_range(1..12) {
-        let entry = match chance.random_range(0..6) {
+        let entry = match chance.random_range(0..12) {
             0 => writer.no_op(log, model.term),
-            1 => writer.data(log, model.term, chance.random_range(0..4000)),
+            1 => writer.snapshot(log, model.term),
+            2..4 => writer.data(log, model.term, chance.random_range(0..4000)),
             _ => writer.data(log, model.term, chance.random_range(61..200)),
         };
         model.entries.push(entry);
@@ -135,9 +136,9 @@ fn compact(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
     }
     let facts = log.adopt(done).unwrap();
     assert_eq!(facts.clean_through, through);
-    for (header, _) in model.entries.iter_mut().filter(|(header, _)| header.id.index <= through) {
-        if header.kind == EntryKind::NoOp {
-            header.kind = EntryKind::Gap;
+    for entry in model.entries.iter_mut().filter(|(header, _)| header.id.index <= through) {
+        if let EntryKind::NoOp | EntryKind::Command = entry.0.kind {
+            *entry = (EntryHeader { kind: EntryKind::Gap, payload_bytes: 0, ..entry.0 }, Bytes::new());
         }
     }
 }

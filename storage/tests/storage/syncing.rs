@@ -1,7 +1,7 @@
 //! Tickets and what they vouch for.
 
 use crate::common::{
-    GROUP, Writer, contents, dir, disk, fill, fresh, id, open, options, segment_files, sync,
+    Entry, GROUP, Writer, contents, dir, disk, fill, fresh, id, open, options, segment_files, sync,
 };
 use raftline_proto::batch::Codec;
 use raftline_proto::ids::{GroupId, Index, Offset, Position};
@@ -236,6 +236,79 @@ fn a_quiet_log_ends_up_empty() {
     let entries = fill(&mut log, 2, 3, 100);
     sync(&mut log);
     assert_eq!(contents(&open(&disk.durable(), 1 << 20, log.durable_position()).unwrap()), entries);
+}
+
+#[test]
+fn a_snapshot_of_the_producers_stands_before_the_records_of_its_segment() {
+    let (_, mut log) = fresh(1 << 20);
+    let mut writer = Writer::of(&log);
+    for _ in 0..2 {
+        writer.snapshot(&mut log, 1);
+        writer.no_op(&mut log, 1);
+    }
+    log.write().unwrap();
+    assert_eq!(log.segment_count(), 1, "there is no record that could go");
+    writer.data(&mut log, 1, 100);
+    writer.snapshot(&mut log, 1);
+    writer.data(&mut log, 1, 100);
+    writer.no_op(&mut log, 1);
+    log.write().unwrap();
+    assert_eq!(log.segment_count(), 2, "in one write");
+    writer.snapshot(&mut log, 1);
+    log.write().unwrap();
+    assert_eq!(log.segment_count(), 3, "in another");
+    // What a leader sends is stored alike.
+    let (_, mut copy) = fresh(1 << 20);
+    let entries = contents(&log);
+    let headers: Vec<_> = entries.iter().map(|(header, _)| *header).collect();
+    let frame = |(header, payload): &Entry| [&header.encode(&[payload])[..], payload].concat();
+    let frames: Vec<u8> = entries.iter().flat_map(frame).collect();
+    copy.append_encoded(&headers, frames.into());
+    copy.write().unwrap();
+    assert_eq!((contents(&copy), copy.segment_count()), (entries, 3));
+}
+
+#[test]
+fn what_a_snapshot_holds_back_goes_with_the_next_one_and_then_all_is_quiet() {
+    use crate::common::time_of;
+    let (_, mut log) = fresh(1 << 20);
+    let mut writer = Writer::of(&log);
+    writer.snapshot(&mut log, 1);
+    for _ in 0..10 {
+        writer.data(&mut log, 1, 100);
+    }
+    log.write().unwrap();
+    sync(&mut log);
+    let later = Some(Timestamp(time_of(11) + 1000));
+    let all = log.next_offset();
+    // The snapshot is at 1, and its segment has expired, or would go by deletion if it were not the last.
+    assert_eq!(log.retain(later, None, Index(1)).unwrap(), None);
+    assert_eq!(log.first_retained(later, None, None, Index(12)), Some(Index(12)));
+    assert_eq!(log.first_retained(later, None, None, Index(11)), None, "not all committed yet");
+    assert_eq!(log.first_retained(None, Some(0), Some(all), Index(12)), None);
+    writer.snapshot(&mut log, 1);
+    writer.no_op(&mut log, 1);
+    log.write().unwrap();
+    assert_eq!(log.first_retained(later, None, None, Index(14)), None, "the next segment is not durable yet");
+    sync(&mut log);
+    for (older_than, bytes_max, below) in
+        [(later, None, None), (None, Some(0), None), (None, None, Some(all))]
+    {
+        assert_eq!(log.first_retained(older_than, bytes_max, below, Index(14)), Some(Index(12)));
+        assert_eq!(log.first_retained(older_than, bytes_max, below, Index(11)), None);
+    }
+    assert_eq!(log.first_retained(None, None, None, Index(14)), None);
+    assert_eq!(log.retain(later, None, Index(12)).unwrap(), Some((id(1, 11), all)));
+    // A log of a snapshot and no record waits for nothing.
+    assert_eq!(log.retain(later, Some(0), Index(12)).unwrap(), None);
+    assert_eq!(log.first_retained(later, Some(0), Some(all), Index(14)), None);
+    // Nor do segments that hold no record.
+    log.truncate(Index(13)).unwrap();
+    Writer::of(&log).no_op(&mut log, 2);
+    log.write().unwrap();
+    sync(&mut log);
+    assert_eq!(log.segment_count(), 2);
+    assert_eq!(log.first_retained(later, Some(0), Some(all), Index(14)), None);
 }
 
 #[test]
