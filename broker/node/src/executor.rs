@@ -349,8 +349,8 @@ impl<D: Disk> Executor<D> {
             }
             Effect::Survey { group } => self.survey(group, answers),
             Effect::Compact { group, rule } => self.compact(group, rule),
-            Effect::Retain { group, older_than, bytes_max, below, up_to } => {
-                self.retain(group, (older_than, bytes_max, below), up_to, outside, answers);
+            Effect::Retain { group, older_than, bytes_max, below, up_to, kept_from } => {
+                self.retain(group, (older_than, bytes_max, below), (up_to, kept_from), outside, answers);
             }
             Effect::PublishImage(image) => outside.publish_image(image),
             Effect::LeaderChanged { group, term, leader, role } => {

@@ -245,7 +245,8 @@ fn route(event: &Event<Payload>) -> Route {
         | Event::Surveyed { group, .. }
         | Event::Compacted { group, .. }
         | Event::CompactionFailed { group }
-        | Event::Trimmed { group, .. } => Route::Group(*group),
+        | Event::Trimmed { group, .. }
+        | Event::RetentionHeld { group, .. } => Route::Group(*group),
         Event::Connected { .. } | Event::Disconnected { .. } => Route::Notice,
         Event::Drain | Event::DiskSpace(_) | Event::Image(_) | Event::Liveness { .. } => Route::All,
         Event::Tick

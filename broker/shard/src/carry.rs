@@ -247,7 +247,6 @@ impl Group {
     /// Retention let the log's prefix go.
     pub fn trimmed<P>(&mut self, start: LogStart, turn: &mut Turn<'_, P>) {
         self.tail.trimmed(start);
-        self.body.trimmed(start);
         self.step(Input::Trimmed { start }, turn);
     }
 
@@ -267,13 +266,15 @@ impl Group {
         for entry in self.tail.truncate(self.tail.applied().next()) {
             self.body.dropped(&entry);
         }
+        let applied = self.tail.applied();
         self.tail.reset(start);
-        self.body.reset(start);
+        self.body.reset(start, applied);
         turn.effects.push(Effect::Reset { group: self.id, start });
     }
 
     fn committed<P>(&mut self, through: Index, turn: &mut Turn<'_, P>) {
         self.fold_committed(through, turn);
+        self.note_producer_age(turn.now.monotonic);
         let Self { stage: Stage::Open(raft), tail, body: Body::Partition(partition), leading, node, .. } =
             self
         else {

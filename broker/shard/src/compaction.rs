@@ -7,6 +7,8 @@
 use crate::group::{Body, Group, Stage, Standing, Turn};
 use crate::marks::{Mark, Marks};
 use crate::partition::Partition;
+use crate::producers::Place;
+use crate::snapshot::is_of_the_past;
 use crate::tail::TailBody;
 use crate::types::{CompactionFacts, CompactionRule, Effect, ShardAlarm};
 use core::time::Duration;
@@ -126,8 +128,10 @@ impl Group {
             }
             Command::TrimTo { offset } if offset <= base_offset => self.trim(offset, index, turn),
             Command::TrimTo { .. } => self.ignored_command(turn),
-            // Nobody writes it yet, and the state is what the log below says.
-            Command::Producers { .. } => {}
+            Command::Producers { ref producers } if is_of_the_past(producers, index) => {
+                self.snapshot_committed(Place { index, offset: base_offset }, producers, turn);
+            }
+            Command::Producers { .. } => self.ignored_command(turn),
         }
     }
 
@@ -215,24 +219,26 @@ impl Group {
         }
         let here = Mark { index: tail.applied(), end_offset: tail.high_watermark(), at: now.monotonic };
         let held = Standing::of(raft, *leading, *node).held_by_all();
-        let Some(command) = decide(partition, facts, (here, held), tail.start_offset(), now) else {
+        let Some((through, command)) = decide(partition, facts, (here, held), tail.start_offset(), now)
+        else {
             partition.compaction.again = next_look(partition, facts, here.index, now).map(|at| at.max(soon));
             return;
         };
         partition.compaction.again = Some(soon);
         // Refused as busy, or in the middle of a hand-over: the next look will see to it.
+        let Ok(()) = self.snapshot_above(through, turn) else { return };
         let _ = self.propose(EntryBody::Command(command), None, turn);
     }
 }
 
-/// The command to propose, if one is called for. `held` is what every replica is known to have.
+/// The command to propose, with its point, if one is called for. `held` is what every replica is known to have.
 fn decide(
     partition: &mut Partition,
     facts: &CompactionFacts,
     (here, held): (Mark, Index),
     start_offset: Offset,
     now: Now,
-) -> Option<Command> {
+) -> Option<(Index, Command)> {
     let Partition { settings, compaction, .. } = partition;
     let last = compaction.ordered.unwrap_or_default();
     let lag = millis(settings.compaction_lag_ms_min);
@@ -244,7 +250,9 @@ fn decide(
         && facts.dirty_bytes >= settings.segment_bytes.min(DIRTY_BYTES_MIN);
     let age_ms = facts.dirty_since.map(|since| now.wall.get().saturating_sub(since.get()));
     let overdue = settings.compaction_lag_ms_max.is_some_and(|max| age_ms >= Some(max));
-    let forward = ripe.filter(|mark| mark.index > last.rule.through && (dirty || overdue));
+    // Without a record above the last point there is nothing to compact: what is there are commands and snapshots.
+    let grown = |mark: &Mark| mark.index > last.rule.through && mark.end_offset > last.end_offset;
+    let forward = ripe.filter(|mark| grown(mark) && (dirty || overdue));
     let age = millis(settings.delete_retention_ms);
     let old = compaction.points.older(age, now.monotonic, held);
     let tombstones_before = old.map_or(Offset::ZERO, |mark| mark.end_offset).max(last.rule.tombstones_before);
@@ -256,7 +264,7 @@ fn decide(
     }
     let (through, end_offset) =
         forward.map_or((last.rule.through, last.end_offset), |mark| (mark.index, mark.end_offset));
-    Some(Command::Compact { through, end_offset, tombstones_before, start_offset })
+    Some((through, Command::Compact { through, end_offset, tombstones_before, start_offset }))
 }
 
 /// When something that is not due now will be, without anything being written.

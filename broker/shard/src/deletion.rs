@@ -34,7 +34,9 @@ impl Group {
                 return;
             }
         };
-        match self.propose(EntryBody::Command(Command::TrimTo { offset }), None, turn) {
+        let trim = EntryBody::Command(Command::TrimTo { offset });
+        let proposed = self.snapshot_above_offset(offset, turn).and_then(|()| self.propose(trim, None, turn));
+        match proposed {
             Ok(entry) => self.park_deletion(request, entry, deadline, turn),
             Err(ProposeError::NotLeader { leader }) => {
                 let why = DeleteError::NotLeader { leader, term: self.term() };
@@ -111,8 +113,15 @@ impl Group {
     pub fn trim_files<P>(&mut self, up_to: Index, turn: &mut Turn<'_, P>) {
         if let Some(below) = self.deleted_below() {
             let group = self.id;
-            let below = Some(below);
-            turn.effects.push(Effect::Retain { group, older_than: None, bytes_max: None, below, up_to });
+            let (below, kept_from) = (Some(below), self.kept_from());
+            turn.effects.push(Effect::Retain {
+                group,
+                older_than: None,
+                bytes_max: None,
+                below,
+                up_to,
+                kept_from,
+            });
         }
     }
 

@@ -422,20 +422,16 @@ impl Body {
         }
     }
 
-    /// The log begins later now.
-    pub fn trimmed(&mut self, start: LogStart) {
+    /// The log was thrown away and begins anew; `applied` is the last entry that was applied here, of the old one.
+    pub fn reset(&mut self, start: LogStart, applied: Index) {
         match self {
-            Self::Partition(partition) => partition.producers.trimmed(start.previous.index),
-            // Its log is never trimmed.
-            Self::Coordinator(_) => {}
-        }
-    }
-
-    /// The log was thrown away and begins anew.
-    pub fn reset(&mut self, start: LogStart) {
-        self.trimmed(start);
-        match self {
-            Self::Partition(partition) => partition.compaction.reset(),
+            Self::Partition(partition) => {
+                partition.compaction.reset();
+                if applied < start.previous.index {
+                    partition.producers.clear();
+                }
+            }
+            // Its log is never thrown away.
             Self::Coordinator(_) => {}
         }
     }

@@ -4,6 +4,7 @@
 use crate::compaction::Compaction;
 use crate::coordinator::configs::Settings;
 use crate::fetch::ParkedFetches;
+use crate::marks::Marks;
 use crate::parking::Parking;
 use crate::produce::Receipt;
 use crate::producers::Producers;
@@ -19,6 +20,8 @@ pub(crate) struct Partition {
     pub index: PartitionIndex,
     pub settings: Settings,
     pub producers: Producers,
+    /// Commit indexes with the time when each was reached here, by which producers expire.
+    pub producer_ages: Marks,
     /// Produces that wait for the commit.
     pub quorum: Parking<Receipt>,
     /// Produces that wait until a majority has them in memory.
@@ -43,6 +46,7 @@ impl Partition {
             index,
             settings,
             producers: Producers::default(),
+            producer_ages: Marks::default(),
             quorum: Parking::default(),
             memory: Parking::default(),
             leader: Parking::default(),
@@ -57,15 +61,19 @@ impl Partition {
 
     /// An entry was appended to the log, here or by the leader.
     pub fn appended(&mut self, entry: &TailEntry) {
-        if let TailBody::Data(info) = &entry.body {
-            self.producers.appended(entry.id, entry.base_offset, info);
+        match &entry.body {
+            TailBody::Data(info) => self.producers.appended(entry.id, entry.base_offset, info),
+            TailBody::Command(command) => self.snapshot_appended(entry, command),
+            TailBody::Plain | TailBody::Metadata(_) => {}
         }
     }
 
     /// An entry was cut off again.
     pub fn dropped(&mut self, entry: &TailEntry) {
-        if let TailBody::Data(info) = &entry.body {
-            self.producers.dropped(entry.id, info);
+        match &entry.body {
+            TailBody::Data(info) => self.producers.dropped(entry.id, info),
+            TailBody::Command(_) => self.producers.snapshot_dropped(entry.id.index),
+            TailBody::Plain | TailBody::Metadata(_) => {}
         }
     }
 

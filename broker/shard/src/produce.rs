@@ -47,7 +47,7 @@ impl Partition {
     pub fn admit(&self, batch: &BatchInfo, intake: Intake, pending_entries: usize) -> Admission {
         match self.producers.judge(batch) {
             Verdict::Append => {}
-            Verdict::Committed(known) | Verdict::Pending(known) => {
+            Verdict::Known(known) => {
                 return match self.parked_produces() < PARKED_PRODUCES_MAX {
                     true => Admission::Known(known),
                     false => Admission::Refused(ProduceError::Busy),

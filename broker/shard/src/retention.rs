@@ -19,6 +19,21 @@ pub(crate) struct RetentionState {
     bytes_seen: u64,
     /// When age, or size after growth, is looked at next.
     due: Monotonic,
+    /// Whether segments are kept for the last snapshot of the producers alone.
+    pub held: Held,
+}
+
+/// What becomes of segments that are kept for the last snapshot of the producers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// There are none, as far as is known.
+    #[default]
+    No,
+    /// They wait for another snapshot. Only the leader looks again meanwhile: it is to write one.
+    ForSnapshot,
+    /// There is one, and retention has looked again. It looks once more later: the segment that the snapshot begins may not
+    /// have been durable here yet, and then those before it had to stay.
+    NoLonger,
 }
 
 /// Which groups look at their retention.
@@ -76,13 +91,28 @@ impl Group {
                 // What is deleted goes when its segment is sealed.
                 let by_growth = settings.retention_bytes.is_some() || self.deleted_below().is_some();
                 let by_age = settings.retention_ms.is_some();
-                (!empty && (by_age || (by_growth && grown))).then_some(partition.retention.due)
+                let again = match partition.retention.held {
+                    Held::No => false,
+                    Held::ForSnapshot => self.leading.is_some(),
+                    Held::NoLonger => true,
+                };
+                (!empty && (by_age || (by_growth && grown) || again)).then_some(partition.retention.due)
             }
         }
     }
 
+    /// What held segments back is over.
+    pub fn retain_at_last<P>(&mut self, turn: &mut Turn<'_, P>) {
+        self.retain(turn);
+        if let Body::Partition(partition) = &mut self.body {
+            let retention = &mut partition.retention;
+            retention.held = Held::NoLonger;
+            retention.due = turn.now.monotonic + turn.config.timings.retention_interval;
+        }
+    }
+
     fn retain<P>(&mut self, turn: &mut Turn<'_, P>) {
-        let below = self.deleted_below();
+        let (below, kept_from) = (self.deleted_below(), self.kept_from());
         let (Stage::Open(raft), Body::Partition(partition)) = (&self.stage, &mut self.body) else { return };
         let now = turn.now;
         let settings = &partition.settings;
@@ -95,9 +125,11 @@ impl Group {
         let retention = &mut partition.retention;
         retention.due = now.monotonic + slowest.max(turn.config.timings.retention_interval);
         retention.bytes_seen = partition.committed_bytes;
+        retention.held = Held::No;
         if older_than.is_some() || bytes_max.is_some() || below.is_some() {
             let up_to = raft.commit().next();
-            turn.effects.push(Effect::Retain { group: self.id, older_than, bytes_max, below, up_to });
+            let group = self.id;
+            turn.effects.push(Effect::Retain { group, older_than, bytes_max, below, up_to, kept_from });
         }
     }
 }

@@ -209,6 +209,9 @@ impl Shard {
             Event::Trimmed { group, start } => {
                 self.answered(now, group, effects, |group, turn| group.trimmed(start, turn));
             }
+            Event::RetentionHeld { group, up_to } => {
+                self.answered(now, group, effects, |group, turn| group.retention_held(up_to, turn));
+            }
             Event::Surveyed { group, facts } => {
                 self.answered(now, group, effects, |group, turn| group.surveyed(&facts, turn));
             }

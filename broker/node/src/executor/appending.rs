@@ -144,12 +144,13 @@ impl<D: Disk> Executor<D> {
         &mut self,
         group: GroupId,
         limits: (Option<Timestamp>, Option<u64>, Option<Offset>),
-        up_to: Index,
+        (commit_limit, kept_from): (Index, Option<Index>),
         outside: &mut impl Outside<D>,
         answers: &mut Vec<Event<Payload>>,
     ) {
         self.write(group);
         let Some(open) = self.groups.get_mut(&group) else { return };
+        let up_to = kept_from.map_or(commit_limit, |kept_from| kept_from.min(commit_limit));
         let (older_than, bytes_max, below) = limits;
         let before = open.log.start();
         let retained = open.log.retain(older_than, bytes_max, up_to);
@@ -172,6 +173,12 @@ impl<D: Disk> Executor<D> {
         let (previous, offset) = open.log.start();
         if (previous, offset) != before {
             answers.push(Event::Trimmed { group, start: LogStart { previous, offset } });
+        }
+        // What is below the limit and stayed nevertheless was not kept for it: a file could not be written.
+        if let Some(first_left) = open.log.first_retained(older_than, bytes_max, below, commit_limit)
+            && first_left > up_to
+        {
+            answers.push(Event::RetentionHeld { group, up_to: first_left });
         }
     }
 }

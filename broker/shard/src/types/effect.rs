@@ -163,7 +163,7 @@ pub enum Effect<P> {
         up_to: Offset,
     },
     /// Drop whole segments that retention no longer covers or that hold deleted records only, up to the commit index.
-    /// Answer [`Event::Trimmed`] if any went.
+    /// Answer [`Event::Trimmed`] if any went, and [`Event::RetentionHeld`] if more would go but for `kept_from`.
     Retain {
         /// The group.
         group: GroupId,
@@ -175,6 +175,8 @@ pub enum Effect<P> {
         below: Option<Offset>,
         /// No entry at or above this index goes.
         up_to: Index,
+        /// Nor any at or above this one: the last snapshot of the producers. `None` if nothing is kept for them.
+        kept_from: Option<Index>,
     },
     /// Say how much of the log is compacted: [`Event::Surveyed`].
     Survey {

@@ -257,6 +257,13 @@ pub enum Event<P> {
         /// Where it begins.
         start: LogStart,
     },
+    /// Answer to [`Effect::Retain`]: the entries below would have gone but for `kept_from`.
+    RetentionHeld {
+        /// The group.
+        group: GroupId,
+        /// The first entry that would have been left.
+        up_to: Index,
+    },
     /// Free space on the data directory's disk crossed the reserve.
     DiskSpace(DiskSpace),
     /// Shard 0 published a new image (sent to the other shards).

@@ -2,9 +2,13 @@
 
 use raftline_proto::entry::{EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, GroupId, HardState, Index, Offset};
+use raftline_proto::time::Timestamp;
 use raftline_raft::types::LogStart;
 use raftline_shard::types::{CompactionFacts, CompactionRule};
 use std::collections::BTreeMap;
+
+/// What lets entries go: older than, more bytes than, with no record at or above.
+pub type Limits = (Option<Timestamp>, Option<u64>, Option<Offset>);
 
 /// What a batch says: stands for its bytes.
 pub type Text = String;
@@ -45,6 +49,36 @@ impl Log {
         assert!(header.id.term >= self.last().term, "terms never fall");
         assert_eq!(header.base_offset, self.next_offset(), "offsets are dense");
         self.entries.push(stored);
+    }
+
+    /// Lets entries go that are too old, too many or deleted, as a log does whose segments hold one entry each.
+    pub fn retain(&mut self, (older_than, bytes_max, below): Limits, up_to: Index) -> Option<LogStart> {
+        let mut gone = None;
+        while let Some(first) = self.entries.first() {
+            let bytes: u64 = self.entries.iter().map(|stored| stored.info.header.entry_bytes()).sum();
+            let too_much = bytes_max.is_some_and(|max| bytes > max);
+            let newest = match &first.info.body {
+                EntryBody::Data(batch) => Some(batch.max_timestamp),
+                EntryBody::NoOp
+                | EntryBody::Membership(_)
+                | EntryBody::Metadata(_)
+                | EntryBody::Command(_)
+                | EntryBody::Gap { .. } => None,
+            };
+            let too_old = older_than.is_some_and(|limit| newest < Some(limit));
+            // The last one is still being written to; it goes by age alone.
+            let last = self.entries.len() == 1;
+            let deleted = below.is_some_and(|below| first.info.header.next_offset() <= below) && !last;
+            if !(too_old || deleted || (too_much && !last)) || first.info.header.id.index >= up_to {
+                break;
+            }
+            let header = self.entries.remove(0).info.header;
+            gone = Some(LogStart { previous: header.id, offset: header.next_offset() });
+        }
+        if let Some(start) = gone {
+            self.start = start;
+        }
+        gone
     }
 
     pub fn truncate(&mut self, from: Index) {

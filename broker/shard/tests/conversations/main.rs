@@ -13,3 +13,4 @@ mod deleting;
 mod failing;
 mod fetching;
 mod producing;
+mod remembering;

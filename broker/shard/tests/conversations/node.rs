@@ -1,11 +1,10 @@
 //! One node: its shards, and a dumb but complete executor for their effects.
 
-use crate::log::{Disk, GroupFiles, Payload, Stored, Text};
+use crate::log::{Disk, GroupFiles, Limits, Payload, Stored, Text};
 use crate::world::{PeerMessage, SHARDS};
-use raftline_proto::entry::EntryBody;
-use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, NodeId, Offset};
-use raftline_proto::time::{Monotonic, Now, Timestamp};
-use raftline_raft::types::{AppendResult, LogStart, Message, ReplicateOutcome, Role};
+use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, Index, NodeId, Offset};
+use raftline_proto::time::{Monotonic, Now};
+use raftline_raft::types::{AppendResult, Message, ReplicateOutcome, Role};
 use raftline_shard::types::{
     CompactionRule, Effect, Event, FindBy, LogConfig, OpenedGroup, Reply, RequestId, ShardAlarm,
 };
@@ -130,6 +129,7 @@ impl Node {
             | Event::ReadShort { group, .. }
             | Event::Hurry { group, .. }
             | Event::Trimmed { group, .. }
+            | Event::RetentionHeld { group, .. }
             | Event::DeleteRecords { group, .. }
             | Event::Surveyed { group, .. }
             | Event::Compacted { group, .. }
@@ -358,8 +358,10 @@ impl Node {
                 let offset = entries.iter().find(find).map(|stored| stored.info.header.base_offset);
                 out.answers.push((request, Answer::Offset(offset.filter(|offset| *offset < up_to))));
             }
-            Effect::Retain { group, older_than, bytes_max, below, up_to } => {
-                self.retain(group, (older_than, bytes_max, below), up_to.get());
+            Effect::Retain { group, older_than, bytes_max, below, up_to, kept_from } => {
+                let limits = (older_than, bytes_max, below);
+                self.retain(group, limits, kept_from.map_or(up_to, |kept_from| kept_from.min(up_to)));
+                self.tell_if_held(group, limits, up_to);
             }
             Effect::Survey { group } => {
                 let facts = self.disk.live[&group].log.compaction_facts();
@@ -445,42 +447,27 @@ impl Node {
         self.submit(Event::Replicated { group, to, term, from, up_to, bytes, outcome });
     }
 
-    /// Lets entries go that are too old or too many, as a log does whose segments hold one entry each.
-    fn retain(
-        &mut self,
-        group: GroupId,
-        (older_than, bytes_max, below): (Option<Timestamp>, Option<u64>, Option<Offset>),
-        up_to: u64,
-    ) {
+    fn retain(&mut self, group: GroupId, limits: Limits, up_to: Index) {
         if self.keeps_files {
             return;
         }
         let log = &mut self.disk.live.entry(group).or_default().log;
-        let mut gone = None;
-        while let Some(first) = log.entries.first() {
-            let bytes: u64 = log.entries.iter().map(|stored| stored.info.header.entry_bytes()).sum();
-            let too_much = bytes_max.is_some_and(|max| bytes > max);
-            let newest = match &first.info.body {
-                EntryBody::Data(batch) => Some(batch.max_timestamp),
-                EntryBody::NoOp
-                | EntryBody::Membership(_)
-                | EntryBody::Metadata(_)
-                | EntryBody::Command(_)
-                | EntryBody::Gap { .. } => None,
-            };
-            let too_old = older_than.is_some_and(|limit| newest < Some(limit));
-            // The last one is still being written to; it goes by age alone.
-            let last = log.entries.len() == 1;
-            let deleted = below.is_some_and(|below| first.info.header.next_offset() <= below) && !last;
-            if !(too_old || deleted || (too_much && !last)) || first.info.header.id.index.get() >= up_to {
-                break;
-            }
-            let header = log.entries.remove(0).info.header;
-            gone = Some(LogStart { previous: header.id, offset: header.next_offset() });
-        }
-        if let Some(start) = gone {
-            log.start = start;
+        if let Some(start) = log.retain(limits, up_to) {
             self.submit(Event::Trimmed { group, start });
+        }
+    }
+
+    /// Says so if more records would go were `up_to` the only limit.
+    fn tell_if_held(&mut self, group: GroupId, limits: Limits, up_to: Index) {
+        if self.keeps_files {
+            return;
+        }
+        let mut log = self.disk.live.entry(group).or_default().log.clone();
+        let before = log.start.offset;
+        if let Some(start) = log.retain(limits, up_to)
+            && start.offset > before
+        {
+            self.submit(Event::RetentionHeld { group, up_to: start.previous.index.next() });
         }
     }
 

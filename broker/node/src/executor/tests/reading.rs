@@ -101,18 +101,27 @@ fn retention_tells_the_new_start() {
     }
     machine.turn();
     machine.finish_sync();
-    machine.effects.push(Effect::Retain {
+    let retain = |kept_from| Effect::Retain {
         group: GROUP,
         older_than: None,
         bytes_max: Some(8192),
         below: None,
         up_to: Index(61),
-    });
+        kept_from,
+    };
+    machine.effects.push(retain(Some(Index(1))));
+    let answers = machine.turn();
+    let &[Event::RetentionHeld { group: GROUP, up_to: first_left }] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    machine.effects.push(retain(Some(first_left)));
     let answers = machine.turn();
     let Some(Event::Trimmed { group: GROUP, start: LogStart { previous, offset } }) = answers.last() else {
         panic!("{answers:?}");
     };
     assert_eq!(offset.0, previous.index.0 * 10);
+    assert_eq!(previous.index.next(), first_left);
+    assert_eq!(answers.len(), 1, "nothing is held back any more");
     let (outcome, up_to, _) = machine.replicate(1, 61, u64::MAX, 1);
     assert_eq!((outcome, up_to), (ReplicateOutcome::Trimmed, 1));
 }
@@ -137,6 +146,7 @@ fn a_fetch_that_retention_overtakes_is_out_of_range_and_told_the_start() {
         bytes_max: Some(8192),
         below: None,
         up_to,
+        kept_from: None,
     });
     machine.effects.push(world::read_effect(0, 600, 1, u64::MAX));
     let answers = machine.turn();
