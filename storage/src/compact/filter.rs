@@ -6,7 +6,7 @@ use super::survey::Survey;
 use crate::recover::Frame;
 use bytes::Bytes;
 use raftline_proto::batch::compact::{Left, emptied, rewritten};
-use raftline_proto::batch::{BatchHeader, BatchView, Record};
+use raftline_proto::batch::{BatchView, Record};
 use raftline_proto::entry::{EntryHeader, EntryKind};
 
 /// The judge of one round.
@@ -49,7 +49,8 @@ impl Filter<'_> {
         match frame.header.kind {
             // Raft finds the memberships in the log.
             EntryKind::Membership | EntryKind::Metadata => Fate::Stays,
-            // What commands say is said again by the next compaction's command, which is above `through`.
+            // What commands say is said again above `through`: by the compaction's own command, and by the snapshot of the
+            // producers in front of it.
             EntryKind::NoOp | EntryKind::Command | EntryKind::Gap => Fate::Goes,
             EntryKind::Data => self.judge_batch(frame),
         }
@@ -60,7 +61,7 @@ impl Filter<'_> {
         match rewritten(&view, |record| self.keeps(record)) {
             Ok(Left::Everything) | Err(_) => Fate::Stays,
             Ok(Left::Some(batch)) => Fate::Shrinks(batch),
-            Ok(Left::Nothing) if !self.is_last(&frame.header, view.header()) => Fate::Goes,
+            Ok(Left::Nothing) if !self.is_last(&frame.header) => Fate::Goes,
             Ok(Left::Nothing) => {
                 let empty = emptied(view.header());
                 // One that was emptied before comes out the same.
@@ -81,11 +82,8 @@ impl Filter<'_> {
         is_last && !is_old_tombstone
     }
 
-    /// Whether a batch has to stay though it has no records: one of its producer's last ones, by which a restart finds the
-    /// producer's sequences, or the last of all, by which readers find the end.
-    fn is_last(&self, header: &EntryHeader, batch: &BatchHeader) -> bool {
-        let index = header.id.index;
-        let of_producer = batch.producer.and_then(|producer| self.survey.producers.get(&producer.id));
-        of_producer.is_some_and(|batches| batches.contains(&index)) || self.survey.last_batch == Some(index)
+    /// Whether a batch has to stay though it has no records: the last of all, by which readers find the end.
+    fn is_last(&self, header: &EntryHeader) -> bool {
+        self.survey.last_batch == Some(header.id.index)
     }
 }

@@ -1,5 +1,4 @@
-//! What has to be known of the log before any entry can be judged: each key's last offset, each producer's last
-//! batches, the last batch of all.
+//! What has to be known of the log before any entry can be judged: each key's last offset, and the last batch of all.
 //!
 //! Keys are looked for in the part that was not compacted before: the rest has each key once at most, so that its
 //! records are last unless the part above says otherwise.
@@ -11,65 +10,35 @@ use super::{CompactionRule, Piece};
 use crate::disk::Disk;
 use crate::error::CompactionError;
 use crate::recover::Frame;
-use raftline_proto::batch::BatchHeader;
 use raftline_proto::entry::EntryKind;
-use raftline_proto::ids::{Index, Offset, ProducerId};
-use std::collections::{HashMap, VecDeque};
+use raftline_proto::ids::{Index, Offset};
 use std::ops::ControlFlow;
-
-/// So many batches of a producer a broker remembers, as Kafka's does: a producer may have so many under way, and when it
-/// sends one again that was taken, it is to be found.
-const PRODUCER_BATCHES: usize = 5;
 
 /// What is known of all entries at or below the compaction point.
 pub(super) struct Survey {
     pub(super) hashes: Hashes,
     /// The last data entry.
     pub(super) last_batch: Option<Index>,
-    /// The last [`PRODUCER_BATCHES`] data entries of each idempotent producer, as far as they end above the tombstones'
-    /// bound.
-    pub(super) producers: HashMap<ProducerId, Vec<Index>>,
 }
 
 impl Survey {
-    /// Looks for the last batches. The oldest pieces, all below the tombstones' bound, are only looked into if no batch
-    /// was found elsewhere.
+    /// Looks for the last batch: in the last piece that has one.
     pub(super) fn of<D: Disk>(
         reading: &Reading<'_, D>,
         pieces: &[Piece],
         rule: &CompactionRule,
     ) -> Result<Self, CompactionError> {
-        let mut survey = Self { hashes: Hashes::new(), last_batch: None, producers: HashMap::new() };
+        let mut survey = Self { hashes: Hashes::new(), last_batch: None };
         for piece in pieces.iter().rev() {
-            let concerned = piece.next_offset > rule.tombstones_before || survey.last_batch.is_none();
-            if !concerned {
-                break;
-            }
-            let mut last_here = None;
-            // Pieces come last first, entries of a piece in order.
-            let mut here: HashMap<ProducerId, VecDeque<Index>> = HashMap::new();
             reading.each(piece, |frame| {
                 let header = &frame.header;
-                if header.kind != EntryKind::Data || header.id.index > rule.through {
-                    return Ok(ControlFlow::Continue(()));
-                }
-                last_here = Some(header.id.index);
-                if header.next_offset() > rule.tombstones_before
-                    && let Ok(BatchHeader { producer: Some(producer), .. }) =
-                        BatchHeader::decode(frame.payload())
-                {
-                    let batches = here.entry(producer.id).or_default();
-                    batches.push_back(header.id.index);
-                    if batches.len() > PRODUCER_BATCHES {
-                        batches.pop_front();
-                    }
+                if header.kind == EntryKind::Data && header.id.index <= rule.through {
+                    survey.last_batch = Some(header.id.index);
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
-            survey.last_batch = survey.last_batch.or(last_here);
-            for (producer, batches) in here {
-                let held = survey.producers.entry(producer).or_default();
-                held.extend(batches.iter().rev().take(PRODUCER_BATCHES - held.len()));
+            if survey.last_batch.is_some() {
+                break;
             }
         }
         Ok(survey)

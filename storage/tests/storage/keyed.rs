@@ -169,7 +169,6 @@ impl Raw {
         let raw = self.seen();
         let below = || raw.iter().filter(|entry| entry.id.index <= rule.through);
         let mut last_of_key: BTreeMap<&[u8], Offset> = BTreeMap::new();
-        let mut of_producer: BTreeMap<ProducerId, Vec<Index>> = BTreeMap::new();
         let mut last_batch = None;
         for entry in below() {
             for record in entry.records.iter().flatten() {
@@ -179,9 +178,6 @@ impl Raw {
             }
             if entry.kind == EntryKind::Data {
                 last_batch = Some(entry.id.index);
-                if let Some(producer) = entry.producer {
-                    of_producer.entry(producer.id).or_default().push(entry.id.index);
-                }
             }
         }
         let stays = |record: &&Record| {
@@ -196,13 +192,7 @@ impl Raw {
                 _ if index > rule.through => false,
                 (Some(records), EntryKind::Data) => {
                     let left: Vec<Record> = records.iter().filter(stays).cloned().collect();
-                    let next_offset = entry.base_offset + u64::from(entry.record_count);
-                    let is_known = entry.producer.is_some_and(|producer| {
-                        let last_five =
-                            of_producer[&producer.id].iter().rev().take(5).any(|last| *last == index);
-                        next_offset > rule.tombstones_before && last_five
-                    });
-                    let gone = left.is_empty() && !is_known && last_batch != Some(index);
+                    let gone = left.is_empty() && last_batch != Some(index);
                     entry.records = Some(left);
                     gone
                 }
