@@ -123,6 +123,7 @@ impl Group {
                 };
                 partition.refuse_produces_from(lost, &why, turn.effects);
                 partition.refuse_deletions_from(lost, &DeleteError::Busy, turn.effects);
+                partition.refuse_beyond_from(lost, &FetchError::Busy, turn.effects);
             }
             Body::Coordinator(coordinator) => {
                 coordinator.refuse_from(lost, &crate::types::CoordinatorError::Busy, turn.effects);
@@ -304,6 +305,7 @@ impl Group {
                         partition.acknowledge(entry.id, &standing, turn.effects);
                         let told = (self.tail.start_offset(), standing.leader());
                         partition.acknowledge_deletions(entry.id, told, turn.effects);
+                        partition.answer_beyond(entry.id, &standing, &self.tail, turn.effects);
                     }
                 }
             }
@@ -340,7 +342,9 @@ impl Group {
                     Stage::Open(raft) => raft.term(),
                     Stage::Opening(_) | Stage::Closed(_) => raftline_proto::ids::Term::ZERO,
                 };
-                partition.refuse_fetches(&FetchError::NotLeader { leader, term }, turn.effects);
+                let why = FetchError::NotLeader { leader, term };
+                partition.refuse_fetches(&why, turn.effects);
+                partition.refuse_beyond_from(Index::ZERO, &why, turn.effects);
             }
             Body::Coordinator(coordinator) => coordinator.stop_leading(turn.effects),
         }

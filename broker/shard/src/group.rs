@@ -268,6 +268,7 @@ impl Group {
             Body::Partition(partition) => {
                 partition.refuse_produces(&ProduceError::UnknownGroup, turn.effects);
                 partition.refuse_fetches(&FetchError::UnknownGroup, turn.effects);
+                partition.refuse_beyond_from(Index::ZERO, &FetchError::UnknownGroup, turn.effects);
                 partition.refuse_deletions_from(Index::ZERO, &DeleteError::UnknownGroup, turn.effects);
             }
             Body::Coordinator(coordinator) => coordinator.stop_leading(turn.effects),

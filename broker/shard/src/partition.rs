@@ -3,7 +3,7 @@
 
 use crate::compaction::Compaction;
 use crate::coordinator::configs::Settings;
-use crate::fetch::ParkedFetches;
+use crate::fetch::{ParkedFetches, Want};
 use crate::marks::Marks;
 use crate::parking::Parking;
 use crate::produce::Receipt;
@@ -31,6 +31,8 @@ pub(crate) struct Partition {
     /// A majority holds entries through here in memory; only while leading.
     pub received: Index,
     pub fetches: ParkedFetches,
+    /// Fetches from beyond the log's end, each with an entry whose commit says that this replica still leads.
+    pub beyond: Parking<Want>,
     /// Deletions of records that wait for the commit.
     pub deletions: Parking<()>,
     /// Bytes of all batches committed since the group was opened: the clock by which parked fetches wake.
@@ -52,6 +54,7 @@ impl Partition {
             leader: Parking::default(),
             received: Index::ZERO,
             fetches: ParkedFetches::default(),
+            beyond: Parking::default(),
             deletions: Parking::default(),
             committed_bytes: 0,
             retention: RetentionState::default(),
@@ -102,6 +105,7 @@ impl Partition {
             self.memory.first_deadline(),
             self.leader.first_deadline(),
             self.fetches.first_deadline(),
+            self.beyond.first_deadline(),
             self.deletions.first_deadline(),
         ]
         .into_iter()

@@ -107,6 +107,10 @@ impl Group {
 
     /// A client wants records.
     pub fn fetch<P>(&mut self, want: Want, turn: &mut Turn<'_, P>) {
+        if self.is_beyond(&want) {
+            self.fetch_beyond(want, turn);
+            return;
+        }
         let patience = patience(want.deadline, turn);
         match self.served() {
             Ok((partition, tail, standing)) => partition.fetch(want, patience, &standing, tail, turn.effects),
@@ -279,6 +283,7 @@ impl Group {
                 if let Stage::Open(raft) = &self.stage {
                     let standing = Standing::of(raft, self.leading, self.node);
                     partition.time_out_fetches(now, &standing, &self.tail, turn.effects);
+                    partition.time_out_beyond(now, &standing, turn.effects);
                 }
             }
         }

@@ -105,6 +105,33 @@ fn offsets_out_of_range_and_followers_refuse() {
 }
 
 #[test]
+fn a_leader_that_may_be_none_any_more_calls_no_offset_out_of_range() {
+    let (mut world, group) = World::with_topic();
+    let old = world.leader(group);
+    world.produce(group, "a").expect("acknowledged");
+    world.isolate(old);
+    // Its followers elect another, which takes more: a consumer goes on from there, and comes back to the old one.
+    let fetch = world.fetch_from(old, group, 3, 1, Duration::ZERO);
+    let outcome = world.fetched(fetch);
+    assert!(matches!(outcome, Err(FetchError::NotLeader { .. })), "{outcome:?}");
+}
+
+#[test]
+fn an_offset_beyond_the_end_costs_a_commit_and_no_offset() {
+    let (mut world, group) = World::with_topic();
+    let leader = world.leader(group);
+    world.produce(group, "a").expect("acknowledged");
+    for _ in 0..3 {
+        let fetch = world.fetch_from(leader, group, 7, 1, Duration::ZERO);
+        let outcome = world.fetched(fetch);
+        assert!(matches!(outcome, Err(FetchError::OffsetOutOfRange { asked: Offset(7), .. })), "{outcome:?}");
+    }
+    world.produce(group, "b").expect("acknowledged");
+    let fetch = world.fetch_from(leader, group, 0, 1, LONG);
+    assert_eq!(world.fetched(fetch), Ok((vec!["a".to_owned(), "b".to_owned()], Offset(2))));
+}
+
+#[test]
 fn a_parked_fetch_hears_that_leadership_is_lost() {
     let (mut world, group) = World::with_topic();
     let leader = world.leader(group);
