@@ -1,5 +1,7 @@
 //! Hostile bytes on the Kafka port: requests of every API and version, whole, damaged, cut short and made up, sent by
-//! many connections at a set rate, while a well-behaved connection beside them measures its own round trips.
+//! many connections at a set rate, while a well-behaved connection beside them measures its own round trips. What it
+//! measures is held against the same while as many sound requests are sent in the same way: the senders take their share of
+//! the processors, whatever they send.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -57,10 +59,14 @@ pub async fn run(program: &str, hostile: Hostile) -> anyhow::Result<()> {
     let quiet = Meter::start(address)?;
     tokio::time::sleep(QUIET).await;
     let quiet = quiet.stop()?;
+    let fewer = Hostile { frames: hostile.frames.min(SOUND_FRAMES_MAX), ..hostile };
+    let beside_sound = Meter::start(address)?;
+    tokio::task::spawn_blocking(move || bombard(address, fewer, Frames::Sound)).await?;
+    let beside_sound = beside_sound.stop()?;
     let before = idle::memory(&cluster, node)?;
     let loud = Meter::start(address)?;
     let begun = wall_clock();
-    let sent = tokio::task::spawn_blocking(move || bombard(address, hostile)).await?;
+    let sent = tokio::task::spawn_blocking(move || bombard(address, hostile, Frames::Hostile)).await?;
     let took = begun.elapsed();
     let loud = loud.stop()?;
     let after = idle::memory(&cluster, node)?;
@@ -73,8 +79,15 @@ pub async fn run(program: &str, hostile: Hostile) -> anyhow::Result<()> {
         hostile.connections,
         sent.closed
     );
-    println!("another connection's Metadata, alone:     {quiet}");
-    println!("another connection's Metadata, meanwhile: {loud}");
+    println!("another connection's Metadata, alone:                        {quiet}");
+    println!("another connection's Metadata, beside as many sound requests: {beside_sound}");
+    println!("another connection's Metadata, beside the hostile ones:       {loud}");
+    let ratio = |of: Duration, to: Duration| of.as_secs_f64() / to.as_secs_f64();
+    println!(
+        "hostile to sound: p50 {:.2}, p99 {:.2}",
+        ratio(loud.median, beside_sound.median),
+        ratio(loud.p99, beside_sound.p99)
+    );
     println!("resident at most: {} KiB before, {} KiB after", before.peak_kib, after.peak_kib);
     let grown = after.peak_kib.saturating_sub(before.peak_kib);
     ensure!(grown <= GROWTH_KIB_MAX, "{grown} KiB more than before, {GROWTH_KIB_MAX} allowed");
@@ -95,7 +108,16 @@ struct Sent {
     closed: u64,
 }
 
-fn bombard(address: SocketAddr, hostile: Hostile) -> Sent {
+/// What the senders send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frames {
+    /// Requests as clients make them.
+    Sound,
+    /// The same, damaged.
+    Hostile,
+}
+
+fn bombard(address: SocketAddr, hostile: Hostile, frames: Frames) -> Sent {
     let closed = Arc::new(AtomicU64::new(0));
     let each = hostile.frames / hostile.connections;
     let pause = Duration::from_nanos(1_000_000_000 * hostile.connections / hostile.rate.max(1));
@@ -109,7 +131,10 @@ fn bombard(address: SocketAddr, hostile: Hostile) -> Sent {
                 for _ in 0..each {
                     due += pause;
                     thread::sleep(due.saturating_duration_since(wall_clock()));
-                    let bytes = hostile_bytes(&mut chance);
+                    let bytes = match frames {
+                        Frames::Sound => sized(&whole(&mut chance).frame()),
+                        Frames::Hostile => hostile_bytes(&mut chance),
+                    };
                     sender.send(&bytes, &mut chance);
                 }
             })
@@ -122,25 +147,50 @@ fn bombard(address: SocketAddr, hostile: Hostile) -> Sent {
     Sent { frames: each * hostile.connections, closed: closed.load(Ordering::Relaxed) }
 }
 
-/// One frame with its size, or what claims to be one.
-fn hostile_bytes(chance: &mut Chance) -> Vec<u8> {
+/// One request, whole.
+struct Whole {
+    api: Api,
+    version: i16,
+    body: Vec<u8>,
+}
+
+impl Whole {
+    fn frame(&self) -> Bytes {
+        frame(self.api, self.version, &self.body)
+    }
+}
+
+fn whole(chance: &mut Chance) -> Whole {
     let all: Vec<Api> = Api::all().collect();
     let api = all[chance.below(all.len())];
     let versions = usize::try_from(api.last_version() - api.first_version()).expect("versions ascend");
     let version = api.first_version() + i16::try_from(chance.below(versions + 1)).expect("few versions");
     let body = match shape(api) {
-        Some(shape) => sample(shape, api, version, chance),
+        Some(shape) => sample(shape, api, version, chance).to_vec(),
         None => {
             let mut encoded = bytes::BytesMut::new();
             let made = match api {
                 Api::Produce => messages::produce(chance, version).encode(&mut encoded, version),
                 _ => messages::fetch(chance, version).encode(&mut encoded, version),
             };
-            made.map(|()| encoded.freeze()).unwrap_or_default()
+            made.map(|()| encoded.to_vec()).unwrap_or_default()
         }
     };
-    let body = if chance.one_in(8) { body } else { mutate(&body, chance) };
-    let mut frame: Bytes = frame(api, version, &body);
+    Whole { api, version, body }
+}
+
+fn sized(frame: &[u8]) -> Vec<u8> {
+    let size = i32::try_from(frame.len()).unwrap_or(i32::MAX);
+    [&size.to_be_bytes()[..], frame].concat()
+}
+
+/// One frame with its size, or what claims to be one.
+fn hostile_bytes(chance: &mut Chance) -> Vec<u8> {
+    let mut request = whole(chance);
+    if !chance.one_in(8) {
+        request.body = mutate(&request.body, chance).to_vec();
+    }
+    let mut frame = request.frame();
     if chance.one_in(8) {
         frame = mutate(&frame, chance);
     }
@@ -270,6 +320,9 @@ fn wall_clock() -> Instant {
 
 /// Frames of one connection at most.
 const FRAMES_MAX: usize = 8;
+
+/// Sound requests at most: enough to measure beside.
+const SOUND_FRAMES_MAX: u64 = 50_000;
 
 /// How long the quiet connection is measured alone.
 const QUIET: Duration = Duration::from_secs(10);
