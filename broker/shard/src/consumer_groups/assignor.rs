@@ -100,7 +100,8 @@ impl<'a> Shares<'a> {
     }
 
     /// Everybody keeps what it had, the rest goes to who has least, and then partitions move from who has more to who
-    /// has less while that makes it more even.
+    /// has less while that makes it more even: the last ones of a member first, so that it keeps the first, as with
+    /// Kafka's assignor.
     fn uniform(mut self, earlier: &BTreeMap<String, Assignment>) -> BTreeMap<String, Assignment> {
         let topics = core::mem::take(&mut self.topics);
         let mut owners = self.kept(&topics, earlier);
@@ -114,7 +115,7 @@ impl<'a> Shares<'a> {
         }
         for _ in 0..BALANCE_ROUNDS_MAX {
             let mut moved = false;
-            for ((topic, _), owner) in &mut owners {
+            for ((topic, _), owner) in owners.iter_mut().rev() {
                 let subscribers = topics.get(topic).map(|(_, subscribers)| subscribers.as_slice());
                 let (Some(from), Some(to)) = (*owner, subscribers.and_then(|all| self.least(all))) else {
                     continue;
@@ -241,6 +242,22 @@ mod tests {
         }
         let again = assign(Assignor::Uniform, &members(&["a", "b", "c"], &["t"]), &three, &topics);
         assert_eq!(again, three, "what is even stays");
+    }
+
+    /// As in Kafka, whose clients' own tests count on it.
+    #[test]
+    fn uniform_lets_a_member_keep_its_first_partitions() {
+        let topics = topics(&[("t", 6)]);
+        let mut target = BTreeMap::new();
+        let mut seen = String::new();
+        for names in [&["a"][..], &["a", "b"], &["a", "b", "c"]] {
+            target = assign(Assignor::Uniform, &members(names, &["t"]), &target, &topics);
+            seen += &shown(&target);
+        }
+        let expected = "a: t0 t1 t2 t3 t4 t5\n\
+                        a: t0 t1 t2\nb: t3 t4 t5\n\
+                        a: t0 t1\nb: t3 t4\nc: t2 t5\n";
+        assert_eq!(seen, expected);
     }
 
     /// Members with subscriptions of their own, topics with counts of their own, and an earlier target that may not
