@@ -137,6 +137,7 @@ fn described_group(
             .with_client_id(text(member.client_id))
             .with_client_host(text(member.client_host))
             .with_subscribed_topic_names(topics.collect())
+            .with_subscribed_topic_regex(member.subscribed_regex.map(text))
             .with_assignment(assignment(&member.assignment))
             .with_target_assignment(assignment(&member.target))
             .with_member_id(text(member.member_id));

@@ -16,5 +16,6 @@ mod naming;
 mod page;
 mod producing;
 mod sessions;
+mod subscribing;
 mod topic_configs;
 mod topic_ids;

@@ -2,6 +2,7 @@
 //! target everywhere.
 
 use super::consumer::Topics;
+use super::expressions::Matches;
 use super::record::{Assignment, ConsumerMemberValue};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -39,14 +40,15 @@ pub(super) fn preferred(members: &BTreeMap<String, ConsumerMemberValue>) -> Assi
     if range > asked.count() - range { Assignor::Range } else { Assignor::Uniform }
 }
 
-/// Shares out all partitions of the topics that anybody subscribes to.
+/// Shares out all partitions of the topics that anybody subscribes to; `matches` is what members' expressions match.
 pub(super) fn assign(
     assignor: Assignor,
     members: &BTreeMap<String, ConsumerMemberValue>,
+    matches: &Matches,
     earlier: &BTreeMap<String, Assignment>,
     topics: &Topics,
 ) -> BTreeMap<String, Assignment> {
-    let shares = Shares::new(members, topics);
+    let shares = Shares::new(members, matches, topics);
     match assignor {
         Assignor::Uniform => shares.uniform(earlier),
         Assignor::Range => shares.range(),
@@ -65,14 +67,25 @@ struct Shares<'a> {
 }
 
 impl<'a> Shares<'a> {
-    fn new(members: &'a BTreeMap<String, ConsumerMemberValue>, images: &'a Topics) -> Self {
+    fn new(
+        members: &'a BTreeMap<String, ConsumerMemberValue>,
+        matches: &Matches,
+        images: &'a Topics,
+    ) -> Self {
         let ids: Vec<&String> = members.keys().collect();
         let ranks = members.iter().map(|(id, member)| member.instance_id.as_ref().unwrap_or(id)).collect();
         let mut topics: BTreeMap<&String, (i32, Vec<usize>)> = BTreeMap::new();
         for (number, member) in members.values().enumerate() {
-            for name in &member.subscribed_topics {
+            let matched = member.subscribed_regex.as_ref().and_then(|text| matches.get(text));
+            for name in
+                member.subscribed_topics.iter().chain(matched.into_iter().flat_map(|names| names.iter()))
+            {
                 if let Some((name, image)) = images.get_key_value(name) {
-                    topics.entry(name).or_insert((image.partitions, Vec::new())).1.push(number);
+                    let subscribers = &mut topics.entry(name).or_insert((image.partitions, Vec::new())).1;
+                    // A topic may be named and matched.
+                    if subscribers.last() != Some(&number) {
+                        subscribers.push(number);
+                    }
                 }
             }
         }
@@ -219,28 +232,36 @@ mod tests {
     #[test]
     fn range_gives_neighbours_topic_by_topic() {
         let (members, topics) = (members(&["a", "b"], &["t", "u"]), topics(&[("t", 3), ("u", 3)]));
-        let target = assign(Assignor::Range, &members, &BTreeMap::new(), &topics);
+        let target = assign(Assignor::Range, &members, &Matches::new(), &BTreeMap::new(), &topics);
         assert_eq!(shown(&target), "a: t0 t1 u0 u1\nb: t2 u2\n");
     }
 
     #[test]
     fn uniform_evens_out_over_topics() {
         let (members, topics) = (members(&["a", "b"], &["t", "u"]), topics(&[("t", 3), ("u", 3)]));
-        let target = assign(Assignor::Uniform, &members, &BTreeMap::new(), &topics);
+        let target = assign(Assignor::Uniform, &members, &Matches::new(), &BTreeMap::new(), &topics);
         assert_eq!(shown(&target), "a: t0 t2 u1\nb: t1 u0 u2\n");
     }
 
     #[test]
     fn uniform_moves_as_few_as_it_takes() {
         let topics = topics(&[("t", 9)]);
-        let two = assign(Assignor::Uniform, &members(&["a", "b"], &["t"]), &BTreeMap::new(), &topics);
-        let three = assign(Assignor::Uniform, &members(&["a", "b", "c"], &["t"]), &two, &topics);
+        let two = assign(
+            Assignor::Uniform,
+            &members(&["a", "b"], &["t"]),
+            &Matches::new(),
+            &BTreeMap::new(),
+            &topics,
+        );
+        let three =
+            assign(Assignor::Uniform, &members(&["a", "b", "c"], &["t"]), &Matches::new(), &two, &topics);
         let moved = three["c"]["t"].len();
         assert_eq!(moved, 3, "{}", shown(&three));
         for id in ["a", "b"] {
             assert!(three[id]["t"].is_subset(&two[id]["t"]), "{}", shown(&three));
         }
-        let again = assign(Assignor::Uniform, &members(&["a", "b", "c"], &["t"]), &three, &topics);
+        let again =
+            assign(Assignor::Uniform, &members(&["a", "b", "c"], &["t"]), &Matches::new(), &three, &topics);
         assert_eq!(again, three, "what is even stays");
     }
 
@@ -251,7 +272,7 @@ mod tests {
         let mut target = BTreeMap::new();
         let mut seen = String::new();
         for names in [&["a"][..], &["a", "b"], &["a", "b", "c"]] {
-            target = assign(Assignor::Uniform, &members(names, &["t"]), &target, &topics);
+            target = assign(Assignor::Uniform, &members(names, &["t"]), &Matches::new(), &target, &topics);
             seen += &shown(&target);
         }
         let expected = "a: t0 t1 t2 t3 t4 t5\n\
@@ -290,7 +311,7 @@ mod tests {
                 members.insert(format!("m{number}"), member);
             }
             for assignor in [Assignor::Uniform, Assignor::Range] {
-                let target = assign(assignor, &members, &earlier, &counts);
+                let target = assign(assignor, &members, &Matches::new(), &earlier, &counts);
                 check(seed, &members, &counts, &target);
                 if assignor == Assignor::Uniform {
                     check_even(seed, &members, &target);

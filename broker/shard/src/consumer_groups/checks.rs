@@ -2,8 +2,8 @@
 
 use super::assignor::Assignor;
 use super::limits::{
-    ASSIGNED_PARTITIONS_MAX, GroupsConfig, LEAVING_MAX, MEMBER_BYTES_MAX, MEMBERS_MAX, PROTOCOLS_MAX,
-    REQUEST_PARTITIONS_MAX, SUBSCRIBED_TOPICS_MAX,
+    ASSIGNED_PARTITIONS_MAX, ASSIGNED_TOPICS_MAX, GroupsConfig, LEAVING_MAX, MEMBER_BYTES_MAX, MEMBERS_MAX,
+    PROTOCOLS_MAX, REQUEST_PARTITIONS_MAX, SUBSCRIBED_TOPICS_MAX,
 };
 use super::names::{check_group, check_member_id, check_name, check_optional_name};
 use super::types::{
@@ -118,20 +118,20 @@ fn check_consumer_join(beat: &ConsumerHeartbeat) -> Result<(), GroupError> {
     if !beat.owned.as_ref().is_some_and(|owned| owned.values().all(BTreeSet::is_empty)) {
         return Err(GroupError::InvalidRequest("who joins must say that it owns nothing"));
     }
-    if beat.subscribed_topics.is_none() {
-        return Err(GroupError::InvalidRequest("who joins must say its topics"));
+    if beat.subscribed_topics.is_none() && beat.subscribed_regex.is_none() {
+        return Err(GroupError::InvalidRequest("who joins must say its topics, by names or an expression"));
     }
     Ok(())
 }
 
 fn check_subscription(beat: &ConsumerHeartbeat) -> Result<(), GroupError> {
-    if beat.subscribed_regex.as_ref().is_some_and(|regex| !regex.is_empty()) {
-        return Err(GroupError::InvalidRegularExpression);
-    }
     let subscribed = beat.subscribed_topics.iter().flatten();
     let owned = beat.owned.iter().flatten();
-    if subscribed.clone().count() > SUBSCRIBED_TOPICS_MAX || owned.clone().count() > SUBSCRIBED_TOPICS_MAX {
+    if subscribed.clone().count() > SUBSCRIBED_TOPICS_MAX {
         return Err(GroupError::InvalidRequest("a member names more than 2000 topics"));
+    }
+    if owned.clone().count() > ASSIGNED_TOPICS_MAX {
+        return Err(GroupError::InvalidRequest("a member owns partitions of more than 12000 topics"));
     }
     if owned.clone().any(|(_, partitions)| partitions.len() > ASSIGNED_PARTITIONS_MAX) {
         return Err(GroupError::InvalidRequest("a member owns more partitions than a topic may have"));

@@ -1,7 +1,7 @@
 //! Records as bytes. Key and value stand apart, so that compaction can go by the key.
 //!
 //! A key is its kind (`u8`) and the names in it; it never changes its layout, a new layout would be a new kind.
-//! A value begins with its version (`u8`). Integers are little-endian, a text has a `u16` size, bytes and lists a
+//! A value begins with its version (`u8`), 1 unless said otherwise. Integers are little-endian, a text has a `u16` size, bytes and lists a
 //! `u32` count, an optional text is a `u8` 0 or 1 and the text. Decoding checks every count against the bytes that
 //! are there, and never panics.
 //!
@@ -10,7 +10,7 @@
 //! | 1 offset | group, topic, partition `i32` | offset `i64`, leader epoch `i32`, metadata, commit time `i64` ms |
 //! | 2 classic group | group | generation `i32`, protocol type, protocol?, leader?, state time `i64` ms, members: id, instance id?, client id, client host, session and rebalance timeout `u32` ms, subscription bytes, assignment bytes |
 //! | 3 consumer group | group | epoch `i32`, target epoch `i32`, topics' digest `u64`, epoch time `i64` ms |
-//! | 4 its member | group, member id | instance id?, rack id?, client id, client host, rebalance timeout `u32` ms, list of topics, assignor? |
+//! | 4 its member | group, member id | instance id?, rack id?, client id, client host, rebalance timeout `u32` ms, list of topics, assignor?; then in version 2, which only members with a regular expression have, its text |
 //! | 5 a member's target | group, member id | list of topics, each with a list of partitions `i32` |
 //! | 6 where a member is | group, member id | member epoch `i32`, previous epoch `i32`, state `u8` (0 stable, 1 unrevoked, 2 unreleased), assigned and revoking, each as in 5 |
 
@@ -69,8 +69,12 @@ mod kind {
     pub const CONSUMER_CURRENT: u8 = 6;
 }
 
-/// The first byte of every value that is written now.
+/// The first byte of every value but those that say otherwise.
 const VALUE_VERSION: u8 = 1;
+
+/// The first byte of a member's value that has a regular expression: versions that know none refuse it, and read all
+/// other members.
+const MEMBER_VERSION_WITH_EXPRESSION: u8 = 2;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

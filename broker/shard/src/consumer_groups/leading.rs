@@ -1,7 +1,8 @@
 //! What only a leader has: its live groups with their timers, and which request goes where.
 
 use super::classic::ClassicGroup;
-use super::consumer::{ConsumerGroup, Topics};
+use super::consumer::{ConsumerGroup, Topics, TopicsChange};
+use super::expressions::{Catalog, Expressions};
 use super::limits::{GROUPS_MAX, GroupsConfig};
 use super::log::{Log, Turn};
 use super::store::Store;
@@ -21,6 +22,7 @@ use raftline_proto::time::{Monotonic, Now};
 pub(super) struct Lead {
     pub groups: LiveGroups,
     pub log: Log,
+    pub expressions: Expressions,
     /// When old offsets are looked for.
     pub cleanup_at: Monotonic,
 }
@@ -54,6 +56,7 @@ pub(super) struct Leading<'a> {
     /// `None` until the driver has told.
     pub topics: Option<&'a Topics>,
     pub groups: &'a mut LiveGroups,
+    pub expressions: &'a mut Expressions,
     pub turn: Turn<'a>,
 }
 
@@ -72,7 +75,8 @@ impl Lead {
             }
             groups.insert(id.clone(), Body::Classic(ClassicGroup::load(id, value, now.monotonic)));
         }
-        Self { groups, log: Log::default(), cleanup_at: now.monotonic + config.offsets_check_interval }
+        let cleanup_at = now.monotonic + config.offsets_check_interval;
+        Self { groups, log: Log::default(), expressions: Expressions::default(), cleanup_at }
     }
 }
 
@@ -114,6 +118,15 @@ impl LiveGroups {
 
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Body)> {
         self.groups.iter().map(|(id, live)| (id, &live.body))
+    }
+
+    /// The regular expressions that members have.
+    pub fn expressions(&self) -> BTreeSet<String> {
+        let expressions = self.groups.values().flat_map(|live| match &live.body {
+            Body::Consumer(group) => Some(group.expressions()),
+            Body::Classic(_) => None,
+        });
+        expressions.flatten().cloned().collect()
     }
 
     pub fn len(&self) -> usize {
@@ -202,12 +215,13 @@ impl Leading<'_> {
 
     /// Groups that have something due.
     pub fn tick_groups(&mut self) {
+        let none = Topics::new();
+        let topics = self.topics.unwrap_or(&none);
         for id in self.groups.due(self.turn.now.monotonic) {
+            let catalog = &mut Catalog { topics, expressions: self.expressions };
             match self.groups.get_mut(&id) {
                 Some(Body::Classic(group)) => group.tick(&mut self.turn),
-                Some(Body::Consumer(group)) => {
-                    group.tick(self.topics.unwrap_or(&Topics::new()), &mut self.turn);
-                }
+                Some(Body::Consumer(group)) => group.tick(catalog, &mut self.turn),
                 None => {}
             }
             self.groups.rearm(&id);
@@ -215,16 +229,23 @@ impl Leading<'_> {
     }
 
     /// Gives another epoch to groups of the new protocol whose topics changed.
-    pub fn move_epochs(mut self) {
+    pub fn follow_topics(mut self, change: TopicsChange) {
         let Some(topics) = self.topics else { return };
-        for live in self.groups.groups.values_mut() {
+        let catalog = &mut Catalog { topics, expressions: self.expressions };
+        let mut behind = Vec::new();
+        for (id, live) in &mut self.groups.groups {
             match &mut live.body {
                 Body::Consumer(group) => {
-                    let plan = group.topics_changed(topics, self.turn.now.wall);
-                    self.turn.append(plan);
+                    group.topics_changed(change, catalog, &mut self.turn);
+                    if group.is_behind() {
+                        behind.push(id.clone());
+                    }
                 }
                 Body::Classic(_) => {}
             }
+        }
+        for id in behind {
+            self.groups.rearm(&id);
         }
     }
 
@@ -300,18 +321,29 @@ impl Leading<'_> {
             self.turn.refuse(request, GroupError::CoordinatorLoadInProgress);
             return;
         };
-        if let Err(error) = self.make_consumer(&beat) {
+        if let Err(error) = self.admit_expression(&beat).and_then(|()| self.make_consumer(&beat)) {
             self.turn.refuse(request, error);
             return;
         }
+        let catalog = &mut Catalog { topics, expressions: self.expressions };
         if let Some(Body::Consumer(group)) = self.groups.get_mut(&id) {
             if beat.member_epoch < 0 {
-                group.leave(beat, request, topics, &mut self.turn);
+                group.leave(beat, request, catalog, &mut self.turn);
             } else {
-                group.heartbeat(beat, request, topics, &mut self.turn);
+                group.heartbeat(beat, request, catalog, &mut self.turn);
             }
         }
         self.groups.rearm(&id);
+    }
+
+    /// The regular expression that the heartbeat brings, if any, is one, and there is room for it.
+    fn admit_expression(&mut self, beat: &ConsumerHeartbeat) -> Result<(), GroupError> {
+        match beat.subscribed_regex.as_deref() {
+            Some(text) if !text.is_empty() && beat.member_epoch >= 0 => {
+                self.expressions.admit(text, || self.groups.expressions())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// There is a group of the new protocol: as it is, new, or in place of an empty classic one.

@@ -87,6 +87,29 @@ pub const LEAVING_MAX: usize = MEMBERS_MAX;
 /// Topics that one member of the new protocol subscribes to. Beyond: `INVALID_REQUEST`.
 pub const SUBSCRIBED_TOPICS_MAX: usize = 2_000;
 
+/// Topics that the expression of a member of the new protocol counts for; of more that it matches, the first ones by
+/// name count.
+pub const MATCHED_TOPICS_MAX: usize = 10_000;
+
+/// Topics that a member of the new protocol may own partitions of. Beyond: `INVALID_REQUEST`.
+pub const ASSIGNED_TOPICS_MAX: usize = SUBSCRIBED_TOPICS_MAX + MATCHED_TOPICS_MAX;
+
+/// A regular expression's text. Longer: `INVALID_REGULAR_EXPRESSION`.
+pub const EXPRESSION_BYTES_MAX: usize = 2_048;
+
+/// How deep a regular expression's parts may lie within each other. Deeper: `INVALID_REGULAR_EXPRESSION`.
+pub const EXPRESSION_NESTING_MAX: u32 = 100;
+
+/// What a regular expression's automaton takes. More: `INVALID_REGULAR_EXPRESSION`.
+pub const EXPRESSION_AUTOMATON_BYTES_MAX: usize = 1 << 20;
+
+/// Different regular expressions of all groups. Beyond: `GROUP_MAX_SIZE_REACHED` to who brings another one.
+pub const EXPRESSIONS_MAX: usize = 1_000;
+
+/// The automata of all groups' expressions. Beyond: `GROUP_MAX_SIZE_REACHED` to who brings another one. The names that
+/// they match are kept in what is left of it.
+pub const EXPRESSIONS_BYTES_MAX: usize = 16 << 20;
+
 /// Partitions of one topic that a member of the new protocol may own. Beyond: `INVALID_REQUEST`.
 pub const ASSIGNED_PARTITIONS_MAX: usize = 200_000;
 
@@ -111,3 +134,5 @@ const _: () = assert!(
     "a group's record fits an entry"
 );
 const _: () = assert!(MEMBER_BYTES_MAX <= GROUP_BYTES_MAX);
+const _: () =
+    assert!(4 * EXPRESSION_AUTOMATON_BYTES_MAX <= EXPRESSIONS_BYTES_MAX, "a few of the largest fit");

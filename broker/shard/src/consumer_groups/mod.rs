@@ -31,14 +31,19 @@
 //!   subscribe to. An emptied group of the new protocol keeps its offsets for the whole retention from then on.
 //! * A group changes its type while it is empty only: otherwise JoinGroup gets `INCONSISTENT_GROUP_PROTOCOL`, a
 //!   ConsumerGroupHeartbeat `GROUP_ID_NOT_FOUND`. There is no migration of a live group, member by member.
-//! * Subscriptions by regular expression are refused; racks are kept and shown, and do not decide assignments.
+//! * What a regular expression matches is told in the answer to the heartbeat that brings it; Kafka looks in the
+//!   background, and tells it with a later one. If topics are named beside a new expression, these come first, as there.
+//!   Topics that come in a burst are followed at once and then after two heartbeat intervals; in Kafka, after ten
+//!   seconds. The syntax is that of Rust's `regex` for ASCII; Kafka's is RE2/J's. Internal topics are
+//!   matched like others, as in Kafka.
+//! * Racks are kept and shown, and do not decide assignments.
 //! * What has no bound in Kafka has one here ([`limits`]).
 //!
 //! As in Kafka, a member of the new protocol whose answer was lost must not carry out what an *earlier* answer told
 //! it: it heartbeats with everything it owns, and is told anew.
 //!
 //! In reading order: [`types`] (requests, answers), [`record`] with [`codec`] (what is written), `store` (what
-//! committed records say), `log` (what is under way), `classic`, `consumer` with `assignor`, `offsets`, `admin`,
+//! committed records say), `log` (what is under way), `classic`, `consumer` with `assignor`, `expressions` with `expression`, `offsets`, `admin`,
 //! `expiry`, `checks`, [`limits`].
 
 pub mod codec;
@@ -52,6 +57,8 @@ mod checks;
 mod classic;
 mod consumer;
 mod expiry;
+mod expression;
+mod expressions;
 mod leading;
 mod log;
 mod names;
@@ -68,7 +75,7 @@ use crate::types::RequestId;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
-use consumer::Topics;
+use consumer::{Topics, TopicsChange};
 use leading::{Lead, Leading};
 use limits::GroupsConfig;
 use log::{After, Turn};
@@ -129,7 +136,7 @@ impl Groups {
         assert!(self.lead.is_none(), "a leader begins to lead");
         self.lead = Some(Lead::load(&self.store, &self.config, now));
         if let Some(leading) = self.leading(now, outputs) {
-            leading.move_epochs();
+            leading.follow_topics(TopicsChange::Came);
         }
     }
 
@@ -150,11 +157,15 @@ impl Groups {
             .filter(|(name, topic)| is_gone(name, topic))
             .map(|(name, _)| name.clone())
             .collect();
+        if let Some(lead) = &mut self.lead {
+            lead.expressions.forget_matches();
+        }
         if let Some(mut leading) = self.leading(now, outputs) {
-            if !gone.is_empty() {
+            let change = if gone.is_empty() { TopicsChange::Came } else { TopicsChange::Went };
+            if change == TopicsChange::Went {
                 leading.forget_topics(&gone);
             }
-            leading.move_epochs();
+            leading.follow_topics(change);
         }
     }
 
@@ -244,7 +255,8 @@ impl Groups {
         let lead = self.lead.as_mut()?;
         let turn = Turn { now, config: &self.config, log: &mut lead.log, outputs };
         let topics = self.topics.as_ref();
-        Some(Leading { store: &self.store, topics, groups: &mut lead.groups, turn })
+        let (groups, expressions) = (&mut lead.groups, &mut lead.expressions);
+        Some(Leading { store: &self.store, topics, groups, expressions, turn })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Committed offsets. A commit is checked against the group as it is now, written, and told once it is committed;
 //! a fetch sees what is committed and nothing else.
 
+use super::consumer::Topics;
+use super::expressions::{Catalog, TopicNames};
 use super::leading::{Body, Leading};
 use super::limits::{GROUP_OFFSETS_MAX, GROUPS_MAX, OFFSET_METADATA_BYTES_MAX};
 use super::record::{GroupRecord, OffsetValue};
@@ -77,12 +79,21 @@ impl Leading<'_> {
             self.turn.refuse(request, GroupError::GroupIdNotFound);
             return;
         }
+        let none = Topics::new();
+        let catalog = &mut Catalog { topics: self.topics.unwrap_or(&none), expressions: self.expressions };
+        let subscribed = match self.groups.get(&delete.group) {
+            Some(Body::Consumer(group)) => group.subscribed_topics(catalog),
+            Some(Body::Classic(_)) | None => TopicNames::new(),
+        };
         let mut records = Vec::new();
         let mut outcomes = Vec::with_capacity(delete.partitions.len());
         for asked in delete.partitions {
             let checked = match self.groups.get(&delete.group) {
                 Some(Body::Classic(group)) => group.check_offset_delete(&asked.topic),
-                Some(Body::Consumer(group)) => group.check_offset_delete(&asked.topic),
+                Some(Body::Consumer(_)) if subscribed.contains(&asked.topic) => {
+                    Err(GroupError::GroupSubscribedToTopic)
+                }
+                Some(Body::Consumer(_)) => Ok(()),
                 None => Ok(()),
             };
             if checked == Err(GroupError::NonEmptyGroup) {

@@ -162,6 +162,8 @@ pub struct ConsumerMemberValue {
     pub rebalance_timeout_ms: u32,
     /// By name.
     pub subscribed_topics: BTreeSet<String>,
+    /// By a regular expression over whole names, never empty.
+    pub subscribed_regex: Option<String>,
     /// The assignor that it asks for.
     pub server_assignor: Option<String>,
 }

@@ -12,6 +12,22 @@ use raftline_shard::consumer_groups::types::{
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Good ones and bad ones.
+const EXPRESSIONS: [Option<&str>; 12] = [
+    None,
+    None,
+    None,
+    Some(""),
+    Some("t"),
+    Some("t|u"),
+    Some(".*"),
+    Some("[t"),
+    Some("(((("),
+    Some("*"),
+    Some("(a{1000}){1000}"),
+    Some(".*t.{30}"),
+];
+
 struct Fuzz {
     world: World,
     chance: Chance,
@@ -116,7 +132,7 @@ impl Fuzz {
                     rack_id: None,
                     rebalance_timeout_ms: if joins { 10_000 } else { -1 },
                     subscribed_topics: (joins || self.chance.one_in(10)).then_some(subscribed),
-                    subscribed_regex: None,
+                    subscribed_regex: EXPRESSIONS[self.chance.index(EXPRESSIONS.len())].map(String::from),
                     server_assignor: [None, Some("range".into())][self.chance.index(2)].clone(),
                     owned: if joins { Some(Assignment::new()) } else { self.owned() },
                     client_id: "client".into(),

@@ -20,6 +20,8 @@ struct Client {
     /// 0: not in the group.
     epoch: i32,
     subscribed: Vec<String>,
+    /// Empty: none.
+    regex: &'static str,
     held: Assignment,
     /// Told, and not yet carried out.
     told: Option<Assignment>,
@@ -30,6 +32,17 @@ struct Client {
     reports: bool,
     commit: Option<(RequestId, i32, i64)>,
 }
+
+/// Names and an expression: `t` alone, or `t` and `u`.
+const SUBSCRIPTIONS: [(&[&str], &str); 7] = [
+    (&["t"], ""),
+    (&["t"], ""),
+    (&["t", "u"], ""),
+    (&[], "t|u"),
+    (&["t"], "u"),
+    (&["t"], "t|u"),
+    (&["t", "u"], "."),
+];
 
 struct Model {
     world: World,
@@ -55,13 +68,17 @@ impl Client {
             rack_id: None,
             rebalance_timeout_ms: if full { 20_000 } else { -1 },
             subscribed_topics: full.then(|| self.subscribed.clone()),
-            subscribed_regex: None,
+            subscribed_regex: full.then(|| self.regex.into()),
             server_assignor: None,
             owned: (full || self.reports).then(|| self.held.clone()),
             client_id: "client".into(),
             client_host: "/127.0.0.1".into(),
             fresh_id: 0,
         }
+    }
+
+    fn reads_u(&self) -> bool {
+        self.subscribed.len() == 2 || !self.regex.is_empty()
     }
 
     /// An answer was lost: what it was told earlier may not hold any more.
@@ -95,6 +112,7 @@ impl Model {
             member_id: format!("first-{number}"),
             epoch: 0,
             subscribed: vec!["t".into()],
+            regex: "",
             held: Assignment::new(),
             told: None,
             beat: None,
@@ -128,10 +146,9 @@ impl Model {
             }
             94..96 => {
                 let client = &mut self.clients[at];
-                client.subscribed = vec!["t".into()];
-                if self.chance.one_in(50) {
-                    client.subscribed.push("u".into());
-                }
+                let (names, regex): (&[&str], _) = SUBSCRIPTIONS[self.chance.index(SUBSCRIPTIONS.len())];
+                client.subscribed = names.iter().map(|name| (*name).to_owned()).collect();
+                client.regex = regex;
                 client.full = true;
             }
             96..98 => {
@@ -250,7 +267,7 @@ impl Model {
         assert!(epochs.len() == 1 && !epochs.contains(&0), "{epochs:?}");
         let mut held: Vec<_> = self.clients.iter().flat_map(|client| pairs(&client.held)).collect();
         held.sort_unstable();
-        let read_u = self.clients.iter().filter(|client| client.subscribed.len() == 2).count();
+        let read_u = self.clients.iter().filter(|client| client.reads_u()).count();
         let mut all: Vec<_> = (0..self.partitions).map(|partition| ("t", partition)).collect();
         if self.has_u && read_u > 0 {
             all.extend((0..3).map(|partition| ("u", partition)));

@@ -6,6 +6,7 @@ mod chance;
 mod classic;
 mod consumer;
 mod consumer_model;
+mod expressions;
 mod ledger;
 mod model;
 mod offsets;

@@ -45,7 +45,7 @@ pub(super) fn refusal(group: &str, found: &GroupError) -> Error {
         | GroupError::InvalidRequest(_)
         | GroupError::UnreleasedInstanceId
         | GroupError::UnsupportedAssignor
-        | GroupError::InvalidRegularExpression => {
+        | GroupError::InvalidRegularExpression { .. } => {
             error(ErrorCode::InvalidRequest, format!("group `{group}`: {}", found.message()))
         }
     }

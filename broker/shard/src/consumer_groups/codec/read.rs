@@ -1,8 +1,8 @@
 //! The reading half: see [`super`] for the layout.
 
-use super::{RecordError, VALUE_VERSION};
+use super::{MEMBER_VERSION_WITH_EXPRESSION, RecordError, VALUE_VERSION};
 use crate::consumer_groups::limits::{
-    ASSIGNED_PARTITIONS_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, SUBSCRIBED_TOPICS_MAX,
+    ASSIGNED_PARTITIONS_MAX, ASSIGNED_TOPICS_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, SUBSCRIBED_TOPICS_MAX,
 };
 use crate::consumer_groups::record::{
     Assignment, ClassicMemberValue, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue,
@@ -60,16 +60,20 @@ pub(super) fn consumer(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<Group
 
 pub(super) fn consumer_member(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
     let (group, member_id) = (text(key)?, text(key)?);
-    let value = value(bytes, |reader| {
-        Ok(ConsumerMemberValue {
+    let value = versioned(bytes, MEMBER_VERSION_WITH_EXPRESSION, |version, reader| {
+        let value = ConsumerMemberValue {
             instance_id: optional_text(reader)?,
             rack_id: optional_text(reader)?,
             client_id: text(reader)?,
             client_host: text(reader)?,
             rebalance_timeout_ms: reader.u32()?,
             subscribed_topics: list(reader, SUBSCRIBED_TOPICS_MAX, 2, text)?.into_iter().collect(),
+            subscribed_regex: None,
             server_assignor: optional_text(reader)?,
-        })
+        };
+        let with_expression = version == MEMBER_VERSION_WITH_EXPRESSION;
+        let subscribed_regex = if with_expression { Some(text(reader)?) } else { None };
+        Ok(ConsumerMemberValue { subscribed_regex, ..value })
     })?;
     Ok(GroupRecord::ConsumerMember { group, member_id, value })
 }
@@ -99,15 +103,24 @@ pub(super) fn consumer_current(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Re
     Ok(GroupRecord::ConsumerCurrent { group, member_id, value })
 }
 
-/// Reads a value as a whole, unless it is a tombstone.
+/// Reads a value of the only version as a whole, unless it is a tombstone.
 fn value<T>(bytes: Option<&[u8]>, read: impl FnOnce(&mut Reader<'_>) -> Read<T>) -> Read<Option<T>> {
+    versioned(bytes, VALUE_VERSION, |_, reader| read(reader))
+}
+
+/// Reads a value of any version up to `newest` as a whole, unless it is a tombstone.
+fn versioned<T>(
+    bytes: Option<&[u8]>,
+    newest: u8,
+    read: impl FnOnce(u8, &mut Reader<'_>) -> Read<T>,
+) -> Read<Option<T>> {
     let Some(bytes) = bytes else { return Ok(None) };
     let mut reader = Reader::new(bytes);
     let version = reader.u8()?;
-    if version != VALUE_VERSION {
+    if !(VALUE_VERSION..=newest).contains(&version) {
         return Err(RecordError::Version { found: version });
     }
-    let value = read(&mut reader)?;
+    let value = read(version, &mut reader)?;
     reader.finish()?;
     Ok(Some(value))
 }
@@ -126,7 +139,7 @@ fn classic_member(reader: &mut Reader<'_>) -> Read<ClassicMemberValue> {
 }
 
 fn assignment(reader: &mut Reader<'_>) -> Read<Assignment> {
-    let topics = list(reader, SUBSCRIBED_TOPICS_MAX, 6, |reader| {
+    let topics = list(reader, ASSIGNED_TOPICS_MAX, 6, |reader| {
         let topic = text(reader)?;
         let partitions = list(reader, ASSIGNED_PARTITIONS_MAX, 4, i32)?;
         Ok((topic, partitions.into_iter().collect::<BTreeSet<i32>>()))

@@ -89,6 +89,7 @@ fn record(chance: &mut Chance) -> GroupRecord {
                 client_host: text(chance),
                 rebalance_timeout_ms: int32(chance).cast_unsigned(),
                 subscribed_topics: (0..chance.below(4)).map(|_| text(chance)).collect(),
+                subscribed_regex: optional(chance),
                 server_assignor: optional(chance),
             });
             GroupRecord::ConsumerMember { group, member_id: text(chance), value }
@@ -176,5 +177,30 @@ fn the_layout_stands() {
     let expected = [1, 5, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 1, 0, b'm', 9, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(value.as_deref(), Some(expected.as_slice()));
     assert_eq!(GroupRecord::decode(&[9], None), Err(RecordError::Kind { found: 9 }));
+    assert_eq!(GroupRecord::decode(&[3, 1, 0, b'g'], Some(&[2])), Err(RecordError::Version { found: 2 }));
     assert_eq!(GroupRecord::decode(&key, Some(&[2])), Err(RecordError::Version { found: 2 }));
+}
+
+/// A member's value has a version of its own if it has a regular expression, and no other layout if it has none.
+#[test]
+fn a_member_with_an_expression_has_the_second_version() {
+    let member = |subscribed_regex: Option<&str>| {
+        let value = ConsumerMemberValue {
+            rebalance_timeout_ms: 7,
+            subscribed_topics: ["t".into()].into(),
+            subscribed_regex: subscribed_regex.map(String::from),
+            ..ConsumerMemberValue::default()
+        };
+        GroupRecord::ConsumerMember { group: "g".into(), member_id: "m".into(), value: Some(value) }
+    };
+    let rest = [0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 1, 0, b't', 0];
+    let (key, value) = member(None).encode();
+    let first: Vec<u8> = [1].into_iter().chain(rest).collect();
+    assert_eq!(value, Some(first));
+    let (same_key, value) = member(Some("a.")).encode();
+    let second: Vec<u8> = [2].into_iter().chain(rest).chain([2, 0, b'a', b'.']).collect();
+    assert_eq!((&same_key, value.as_ref()), (&key, Some(&second)));
+    assert_eq!(GroupRecord::decode(&key, Some(&second)), Ok(member(Some("a."))));
+    let third: Vec<u8> = [3].into_iter().chain(rest).collect();
+    assert_eq!(GroupRecord::decode(&key, Some(&third)), Err(RecordError::Version { found: 3 }));
 }

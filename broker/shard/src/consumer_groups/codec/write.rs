@@ -1,6 +1,6 @@
 //! The writing half: see [`super`] for the layout.
 
-use super::{VALUE_VERSION, kind};
+use super::{MEMBER_VERSION_WITH_EXPRESSION, VALUE_VERSION, kind};
 use crate::consumer_groups::record::{
     Assignment, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue, GroupRecord, MemberState,
     OffsetValue,
@@ -41,7 +41,7 @@ pub(super) fn key(record: &GroupRecord) -> Vec<u8> {
 
 pub(super) fn value(record: &GroupRecord) -> Option<Vec<u8>> {
     let mut writer = Writer::new();
-    writer.u8(VALUE_VERSION);
+    writer.u8(version(record));
     match record {
         GroupRecord::Offset { value, .. } => offset(&mut writer, value.as_ref()?),
         GroupRecord::Classic { value, .. } => classic(&mut writer, value.as_ref()?),
@@ -51,6 +51,20 @@ pub(super) fn value(record: &GroupRecord) -> Option<Vec<u8>> {
         GroupRecord::ConsumerCurrent { value, .. } => current(&mut writer, value.as_ref()?),
     }
     Some(writer.into_bytes())
+}
+
+fn version(record: &GroupRecord) -> u8 {
+    match record {
+        GroupRecord::ConsumerMember { value: Some(value), .. } if value.subscribed_regex.is_some() => {
+            MEMBER_VERSION_WITH_EXPRESSION
+        }
+        GroupRecord::Offset { .. }
+        | GroupRecord::Classic { .. }
+        | GroupRecord::Consumer { .. }
+        | GroupRecord::ConsumerMember { .. }
+        | GroupRecord::ConsumerTarget { .. }
+        | GroupRecord::ConsumerCurrent { .. } => VALUE_VERSION,
+    }
 }
 
 fn member_key(writer: &mut Writer, kind: u8, group: &str, member_id: &str) {
@@ -103,6 +117,9 @@ fn consumer_member(writer: &mut Writer, value: &ConsumerMemberValue) {
         text(writer, topic);
     }
     optional_text(writer, value.server_assignor.as_ref());
+    if let Some(regex) = &value.subscribed_regex {
+        text(writer, regex);
+    }
 }
 
 fn current(writer: &mut Writer, value: &CurrentValue) {

@@ -1,8 +1,9 @@
 //! One heartbeat: who is it, what changed, what is the target now, and what is the member's next step.
 
 use super::reconcile::reconcile;
-use super::{ConsumerGroup, Session, Topics};
+use super::{ConsumerGroup, Session};
 use crate::consumer_groups::assignor::{assign, preferred};
+use crate::consumer_groups::expressions::Catalog;
 use crate::consumer_groups::limits::MEMBERS_MAX;
 use crate::consumer_groups::log::Turn;
 use crate::consumer_groups::names::uuid;
@@ -32,7 +33,7 @@ impl ConsumerGroup {
         &mut self,
         mut beat: ConsumerHeartbeat,
         request: RequestId,
-        topics: &Topics,
+        catalog: &mut Catalog<'_>,
         turn: &mut Turn<'_>,
     ) {
         if beat.member_id.is_empty() {
@@ -46,18 +47,19 @@ impl ConsumerGroup {
         if let Who::InPlaceOf(old_id) = &who {
             self.replace(old_id, &beat.member_id, &mut plan);
         }
-        let is_new = matches!(who, Who::New);
-        if self.update_member(&beat, &mut plan) || is_new {
-            self.move_epoch(topics, turn.now.wall, &mut plan);
+        let resolves = self.resolve_expressions();
+        if self.update_member(&beat, &mut plan) || resolves || matches!(who, Who::New) {
+            self.move_epoch(catalog, turn.now.wall, &mut plan);
         }
         let group = self.group_value();
         if group.epoch > group.target_epoch {
-            self.make_target(topics, &mut plan);
+            self.make_target(catalog, &mut plan);
         }
         let (before, after) = self.step(&beat, &mut plan);
         self.begin_session(&beat.member_id, &before, &after, turn);
         turn.append_each(plan);
-        let full = beat.rebalance_timeout_ms >= 0 && beat.subscribed_topics.is_some() && beat.owned.is_some();
+        let subscribes = beat.subscribed_topics.is_some() || beat.subscribed_regex.is_some();
+        let full = beat.rebalance_timeout_ms >= 0 && subscribes && beat.owned.is_some();
         // An epoch of the past says that the answer which told the new one was lost.
         let told = beat.member_epoch == before.member_epoch && before.assigned == after.assigned;
         let answer = ConsumerHeartbeatAnswer {
@@ -154,10 +156,15 @@ impl ConsumerGroup {
         if let Some(topics) = &beat.subscribed_topics {
             after.subscribed_topics = topics.iter().cloned().collect::<BTreeSet<String>>();
         }
+        if let Some(text) = &beat.subscribed_regex {
+            after.subscribed_regex = Some(text.clone()).filter(|text| !text.is_empty());
+            self.note_unresolved(&after);
+        }
         if beat.server_assignor.is_some() {
             after.server_assignor.clone_from(&beat.server_assignor);
         }
         let matters = before.subscribed_topics != after.subscribed_topics
+            || before.subscribed_regex != after.subscribed_regex
             || before.server_assignor != after.server_assignor;
         if known.as_ref() != Some(&after) {
             let (group, member_id) = (self.id.clone(), beat.member_id.clone());
@@ -168,9 +175,10 @@ impl ConsumerGroup {
 
     /// The target for the group epoch. The record that says so comes last: a leader that finds only some of the
     /// targets makes them anew.
-    fn make_target(&mut self, topics: &Topics, plan: &mut Vec<GroupRecord>) {
+    fn make_target(&mut self, catalog: &mut Catalog<'_>, plan: &mut Vec<GroupRecord>) {
         let assignor = preferred(&self.state.members);
-        let targets = assign(assignor, &self.state.members, &self.state.targets, topics);
+        let matches = self.matches(catalog);
+        let targets = assign(assignor, &self.state.members, &matches, &self.state.targets, catalog.topics);
         for (member_id, target) in targets {
             if self.state.targets.get(&member_id) != Some(&target) {
                 let group = self.id.clone();

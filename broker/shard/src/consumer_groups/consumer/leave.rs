@@ -1,7 +1,8 @@
 //! Members that go: by their own word, by silence, or because they kept what they had to give up.
 
 use super::heartbeat::LEFT_FOR_A_WHILE;
-use super::{ConsumerGroup, Topics};
+use super::{ConsumerGroup, TopicsChange};
+use crate::consumer_groups::expressions::Catalog;
 use crate::consumer_groups::log::Turn;
 use crate::consumer_groups::record::{Assignment, CurrentValue, GroupRecord, MemberState};
 use crate::consumer_groups::types::{ConsumerHeartbeat, ConsumerHeartbeatAnswer, GroupError, GroupResponse};
@@ -15,7 +16,7 @@ impl ConsumerGroup {
         &mut self,
         beat: ConsumerHeartbeat,
         request: RequestId,
-        topics: &Topics,
+        catalog: &mut Catalog<'_>,
         turn: &mut Turn<'_>,
     ) {
         if let Err(error) = self.check_leave(&beat) {
@@ -26,7 +27,7 @@ impl ConsumerGroup {
         if beat.member_epoch == LEFT_FOR_A_WHILE {
             self.leave_for_a_while(&beat.member_id, &mut plan);
         } else {
-            self.fence(core::slice::from_ref(&beat.member_id), topics, turn, &mut plan);
+            self.fence(core::slice::from_ref(&beat.member_id), catalog, turn, &mut plan);
         }
         turn.append_each(plan);
         let answer = ConsumerHeartbeatAnswer {
@@ -39,7 +40,7 @@ impl ConsumerGroup {
     }
 
     /// What is due by now.
-    pub fn tick(&mut self, topics: &Topics, turn: &mut Turn<'_>) {
+    pub fn tick(&mut self, catalog: &mut Catalog<'_>, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
         let due = self.sessions.iter().filter(|(_, session)| {
             session.ends <= now || session.revoke_by.is_some_and(|deadline| deadline <= now)
@@ -47,8 +48,11 @@ impl ConsumerGroup {
         let due: Vec<String> = due.map(|(id, _)| id.clone()).collect();
         if !due.is_empty() {
             let mut plan = Vec::new();
-            self.fence(&due, topics, turn, &mut plan);
+            self.fence(&due, catalog, turn, &mut plan);
             turn.append_each(plan);
+        }
+        if self.following.deadline().is_some_and(|deadline| deadline <= now) {
+            self.topics_changed(TopicsChange::Came, catalog, turn);
         }
     }
 
@@ -67,8 +71,14 @@ impl ConsumerGroup {
 
     /// Takes members out. The group epoch moves first: whatever part of this a new leader finds, it makes another
     /// target.
-    fn fence(&mut self, ids: &[String], topics: &Topics, turn: &Turn<'_>, plan: &mut Vec<GroupRecord>) {
-        self.move_epoch(topics, turn.now.wall, plan);
+    fn fence(
+        &mut self,
+        ids: &[String],
+        catalog: &mut Catalog<'_>,
+        turn: &Turn<'_>,
+        plan: &mut Vec<GroupRecord>,
+    ) {
+        self.move_epoch(catalog, turn.now.wall, plan);
         for id in ids {
             for tombstone in self.member_tombstones(id) {
                 self.plan(tombstone, plan);

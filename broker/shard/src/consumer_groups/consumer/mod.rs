@@ -8,13 +8,17 @@
 //! from it, and no answer goes out before everything appended until then is committed.
 //!
 //! In reading order: this file (what a group is), `heartbeat` (a member's heartbeat, step by step), `reconcile`
-//! (one member's next step), `leave` (who goes), `view` (what is shown and checked).
+//! (one member's next step), `following` (topics and expressions), `leave` (who goes), `view` (what is shown and checked).
 
+mod following;
 mod heartbeat;
 mod leave;
 mod reconcile;
 mod view;
 
+pub(super) use following::TopicsChange;
+
+use super::expressions::Catalog;
 use super::limits::GroupsConfig;
 use super::record::{ConsumerValue, GroupRecord, MemberState};
 use super::store::ConsumerState;
@@ -24,6 +28,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
+use following::Following;
 use raftline_proto::time::{Monotonic, Timestamp};
 
 /// All topics, by name.
@@ -36,6 +41,7 @@ pub(super) struct ConsumerGroup {
     state: ConsumerState,
     /// Invariant: one for each member of `state`.
     sessions: BTreeMap<String, Session>,
+    following: Following,
 }
 
 /// When a member is given up.
@@ -50,7 +56,8 @@ struct Session {
 impl ConsumerGroup {
     /// A group that nobody is in.
     pub fn new(id: String) -> Self {
-        Self { id, state: ConsumerState::default(), sessions: BTreeMap::new() }
+        let (state, sessions, following) = (ConsumerState::default(), BTreeMap::new(), Following::default());
+        Self { id, state, sessions, following }
     }
 
     /// A group as its records say; sessions begin now.
@@ -63,7 +70,7 @@ impl ConsumerGroup {
             (member_id.clone(), Session { ends, revoke_by: revoking.then(|| now + span) })
         };
         let sessions = state.members.iter().map(session).collect();
-        Self { id: id.to_owned(), state: state.clone(), sessions }
+        Self { id: id.to_owned(), state: state.clone(), sessions, following: Following::default() }
     }
 
     /// Whether nobody is in it.
@@ -78,7 +85,9 @@ impl ConsumerGroup {
 
     /// When the group has to be looked at next.
     pub fn deadline(&self) -> Option<Monotonic> {
-        self.sessions.values().flat_map(|session| session.revoke_by.into_iter().chain([session.ends])).min()
+        let sessions = self.sessions.values();
+        let ends = sessions.flat_map(|session| session.revoke_by.into_iter().chain([session.ends]));
+        ends.chain(self.following.deadline()).min()
     }
 
     /// When the group's epoch was made, for retention.
@@ -99,16 +108,6 @@ impl ConsumerGroup {
         tombstones
     }
 
-    /// Topics came, went or grew: if the group is subscribed to any of them, it needs another target.
-    pub fn topics_changed(&mut self, topics: &Topics, now: Timestamp) -> Vec<GroupRecord> {
-        let mut plan = Vec::new();
-        let digest = self.topics_digest(topics);
-        if !self.is_empty() && self.state.group.as_ref().is_none_or(|group| group.topics_digest != digest) {
-            self.move_epoch(topics, now, &mut plan);
-        }
-        plan
-    }
-
     /// Plans a record: the state is as if it were committed.
     fn plan(&mut self, record: GroupRecord, plan: &mut Vec<GroupRecord>) {
         self.state.apply(&record);
@@ -126,10 +125,10 @@ impl ConsumerGroup {
     }
 
     /// The next group epoch: the target is out of date.
-    fn move_epoch(&mut self, topics: &Topics, now: Timestamp, plan: &mut Vec<GroupRecord>) {
+    fn move_epoch(&mut self, catalog: &mut Catalog<'_>, now: Timestamp, plan: &mut Vec<GroupRecord>) {
         let value = ConsumerValue {
             epoch: self.group_value().epoch.saturating_add(1),
-            topics_digest: self.topics_digest(topics),
+            topics_digest: self.topics_digest(catalog),
             epoch_timestamp: now,
             ..self.group_value()
         };
@@ -143,26 +142,5 @@ impl ConsumerGroup {
             GroupRecord::ConsumerTarget { group: group.clone(), member_id: member_id.clone(), value: None },
             GroupRecord::ConsumerMember { group, member_id, value: None },
         ]
-    }
-
-    /// A digest of the topics subscribed to, as they are (FNV-1a, 64 bits).
-    fn topics_digest(&self, topics: &Topics) -> u64 {
-        let subscribed: BTreeSet<&String> =
-            self.state.members.values().flat_map(|member| &member.subscribed_topics).collect();
-        let mut digest: u64 = 0xcbf2_9ce4_8422_2325;
-        let mut take = |bytes: &[u8]| {
-            for byte in bytes {
-                digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
-        };
-        for name in subscribed {
-            if let Some(topic) = topics.get(name) {
-                take(name.as_bytes());
-                take(&[0xff]);
-                take(&topic.id.to_le_bytes());
-                take(&topic.partitions.to_le_bytes());
-            }
-        }
-        digest
     }
 }

@@ -2,6 +2,7 @@
 
 use super::ConsumerGroup;
 use crate::consumer_groups::assignor::preferred;
+use crate::consumer_groups::expressions::{Catalog, TopicNames};
 use crate::consumer_groups::record::{ConsumerMemberValue, MemberState};
 use crate::consumer_groups::types::{
     ConsumerDescription, ConsumerMemberDescription, GroupError, OffsetCommit, OffsetFetch,
@@ -39,6 +40,7 @@ impl ConsumerGroup {
                 client_id: member.client_id.clone(),
                 client_host: member.client_host.clone(),
                 subscribed_topics: member.subscribed_topics.iter().cloned().collect(),
+                subscribed_regex: member.subscribed_regex.clone(),
                 assignment: current.assigned,
                 target: self.state.targets.get(member_id).cloned().unwrap_or_default(),
             }
@@ -76,15 +78,12 @@ impl ConsumerGroup {
         }
     }
 
-    /// Whether offsets of `topic` may be deleted.
-    ///
-    /// # Errors
-    /// If any member is subscribed to it.
-    pub fn check_offset_delete(&self, topic: &str) -> Result<(), GroupError> {
-        if self.state.members.values().any(|member| member.subscribed_topics.contains(topic)) {
-            return Err(GroupError::GroupSubscribedToTopic);
-        }
-        Ok(())
+    /// The topics that any member is subscribed to, by name or by an expression.
+    pub fn subscribed_topics(&self, catalog: &mut Catalog<'_>) -> TopicNames {
+        let mut names: TopicNames =
+            self.matches(catalog).values().flat_map(|names| names.iter().cloned()).collect();
+        names.extend(self.state.members.values().flat_map(|member| member.subscribed_topics.iter().cloned()));
+        names
     }
 
     /// The member with this instance id.

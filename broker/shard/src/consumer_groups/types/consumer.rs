@@ -30,7 +30,7 @@ pub struct ConsumerHeartbeat {
     pub rebalance_timeout_ms: i32,
     /// Topics by name; `None`: as before.
     pub subscribed_topics: Option<Vec<String>>,
-    /// Not served: refused unless absent or empty.
+    /// Topics by a regular expression over their whole names, besides those named; `None`: as before, empty: none.
     pub subscribed_regex: Option<String>,
     /// `uniform` or `range`; `None`: as before.
     pub server_assignor: Option<String>,
@@ -89,6 +89,8 @@ pub struct ConsumerMemberDescription {
     pub client_host: String,
     /// Topics by name.
     pub subscribed_topics: Vec<String>,
+    /// Topics by a regular expression over their whole names.
+    pub subscribed_regex: Option<String>,
     /// What it may own now.
     pub assignment: Assignment,
     /// What it is to own in the end.

@@ -55,8 +55,11 @@ pub enum GroupError {
     UnsupportedAssignor,
     /// 113: the member's epoch is old; heartbeat and try again.
     StaleMemberEpoch,
-    /// 128: regular expressions are not served; subscribe by names.
-    InvalidRegularExpression,
+    /// 128: the regular expression does not compile, or is too large.
+    InvalidRegularExpression {
+        /// What is wrong with it, for people.
+        reason: String,
+    },
 }
 
 impl GroupError {
@@ -87,13 +90,13 @@ impl GroupError {
             Self::UnreleasedInstanceId => 111,
             Self::UnsupportedAssignor => 112,
             Self::StaleMemberEpoch => 113,
-            Self::InvalidRegularExpression => 128,
+            Self::InvalidRegularExpression { .. } => 128,
         }
     }
 
     /// What it says, for a response's error message.
     #[must_use]
-    pub const fn message(&self) -> &'static str {
+    pub fn message(&self) -> &str {
         match self {
             Self::UnknownServerError => "the group's assignment is too large to be stored",
             Self::OffsetMetadataTooLarge => "the offset's metadata is longer than offset.metadata.max.bytes",
@@ -120,7 +123,7 @@ impl GroupError {
             Self::UnreleasedInstanceId => "the instance id is still in use by another member",
             Self::UnsupportedAssignor => "the assignors are 'uniform' and 'range'",
             Self::StaleMemberEpoch => "the member's epoch is not current; heartbeat, then try again",
-            Self::InvalidRegularExpression => "regular expressions are not served; subscribe by topic names",
+            Self::InvalidRegularExpression { reason } => reason,
         }
     }
 }
