@@ -315,6 +315,7 @@ fn member_json(member: &ConsumerGroupMember) -> Value {
         "host": host(member),
         "member_epoch": member.member_epoch,
         "subscribed_topics": member.subscribed_topics,
+        "subscribed_regex": member.subscribed_regex,
         "assignment": topics(&member.assignment),
         "target": topics(&member.target),
     })

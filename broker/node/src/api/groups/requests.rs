@@ -101,6 +101,7 @@ fn consumer(broker: &Broker, group: String, found: ConsumerDescription) -> Descr
         client_host: member.client_host,
         member_epoch: member.member_epoch,
         subscribed_topics: member.subscribed_topics,
+        subscribed_regex: member.subscribed_regex,
         assignment: told(&member.assignment),
         target: told(&member.target),
     };
