@@ -34,8 +34,11 @@
 //! * What a regular expression matches is told in the answer to the heartbeat that brings it; Kafka looks in the
 //!   background, and tells it with a later one. If topics are named beside a new expression, these come first, as there.
 //!   Topics that come in a burst are followed at once and then after two heartbeat intervals; in Kafka, after ten
-//!   seconds. The syntax is that of Rust's `regex` for ASCII; Kafka's is RE2/J's. Internal topics are
-//!   matched like others, as in Kafka.
+//!   seconds. The syntax is that of Rust's `regex` for ASCII; Kafka's is RE2/J's. Internal topics are matched like
+//!   others, as in Kafka.
+//! * Of partitions that nobody has, the uniform assignor gives each to whoever has least; Kafka's fills member after
+//!   member. Where all read the same topics, shares differ by one at most, and a member keeps its first partitions, in
+//!   both.
 //! * Racks are kept and shown, and do not decide assignments.
 //! * What has no bound in Kafka has one here ([`limits`]).
 //!
@@ -43,8 +46,8 @@
 //! it: it heartbeats with everything it owns, and is told anew.
 //!
 //! In reading order: [`types`] (requests, answers), [`record`] with [`codec`] (what is written), `store` (what
-//! committed records say), `log` (what is under way), `classic`, `consumer` with `assignor`, `expressions` with `expression`, `offsets`, `admin`,
-//! `expiry`, `checks`, [`limits`].
+//! committed records say), `log` (what is under way), `classic`, `consumer` with `assignor`, `expressions` with
+//! `expression`, `offsets`, `admin`, `expiry`, `checks`, [`limits`].
 
 pub mod codec;
 pub mod limits;

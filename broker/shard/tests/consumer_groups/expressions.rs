@@ -195,6 +195,17 @@ fn a_burst_of_topics_is_followed_in_two_steps() {
     assert_eq!(describe(&mut world).group_epoch, epoch);
 }
 
+#[test]
+fn a_static_member_comes_back_with_its_expression() {
+    let mut world = world();
+    let fixed = |beat: ConsumerHeartbeat| ConsumerHeartbeat { instance_id: Some("i".into()), ..beat };
+    assert_eq!(say(&mut world, fixed(joining("a", &[], "re.*"))), "1: reorders{0}");
+    assert_eq!(say(&mut world, fixed(beat("a", -2))), "-2");
+    let back = ConsumerHeartbeat { subscribed_topics: Some(Vec::new()), ..entering("b") };
+    assert_eq!(say(&mut world, fixed(back)), "1: reorders{0}", "it says nothing of it, and has it");
+    assert_eq!(describe(&mut world).members[0].subscribed_regex.as_deref(), Some("re.*"));
+}
+
 /// As in Kafka: only who may read it could keep a member from it, and that is not for the coordinator to say.
 #[test]
 fn internal_topics_are_matched_like_others() {
