@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
@@ -19,8 +19,8 @@ pub struct NodeView {
     image: ArcSwap<MetadataImage>,
     changes: watch::Sender<u64>,
     leaders: RwLock<HashMap<GroupId, GroupLeader>>,
-    /// Groups that have had no leader yet since they are here, and since when they are.
-    new: RwLock<HashMap<GroupId, Instant>>,
+    /// Groups that have had no leader yet since they are here, and may get one any moment.
+    new: RwLock<BTreeSet<GroupId>>,
     /// Of groups without a replica here, as their leaders said.
     elsewhere: RwLock<HashMap<GroupId, (Term, NodeId)>>,
     failures: RwLock<HashMap<GroupId, String>>,
@@ -81,20 +81,19 @@ impl NodeView {
         Some(GroupLeader { term, leader: Some(leader), role: Role::Follower })
     }
 
-    /// Waits until none of the groups is about to get its first leader. Not longer than a moment after each came about:
-    /// one that has none by then may have none for long.
+    /// Waits until each of the groups has had a leader. Not longer than a moment, and only once: one that has none by then
+    /// may have none for long.
     pub(crate) async fn first_leaders(&self, groups: impl Iterator<Item = GroupId> + Clone) {
         let mut changes = self.changes();
-        loop {
-            let newest = {
-                let new = self.new.read();
-                groups.clone().filter_map(|group| new.get(&group)).max().copied()
-            };
-            let left = newest.and_then(|newest| FIRST_LEADER_WAIT.checked_sub(newest.elapsed()));
-            let Some(left) = left else { return };
-            match tokio::time::timeout(left, changes.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return,
+        let waits = || {
+            let new = self.new.read();
+            groups.clone().any(|group| new.contains(&group))
+        };
+        let led = async { while waits() && changes.changed().await.is_ok() {} };
+        if tokio::time::timeout(FIRST_LEADER_WAIT, led).await.is_err() {
+            let mut new = self.new.write();
+            for group in groups.clone() {
+                new.remove(&group);
             }
         }
     }
@@ -151,7 +150,7 @@ impl NodeView {
         if leader.leader.is_some() {
             self.new.write().remove(&group);
         } else if is_new {
-            self.new.write().insert(group, Instant::now());
+            self.new.write().insert(group);
         }
         self.changed();
     }
@@ -229,5 +228,8 @@ mod tests {
         assert!(waits(&view, &mut context), "another one of that number");
         view.remove_group(GROUP);
         assert!(!waits(&view, &mut context), "it is gone");
+        view.set_leader(GROUP, leader(None));
+        view.first_leaders([GROUP].into_iter()).await;
+        assert!(!waits(&view, &mut context), "it was waited for once");
     }
 }
