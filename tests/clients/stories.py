@@ -167,3 +167,42 @@ class Retained:
         gaps = [(one, other) for one, other in zip([9, *found], found) if other != one + 1]
         assert [end for _, end in gaps] == [begin], f"one gap, to where the log begins ({begin}): {gaps[:5]}"
         assert found[-1] == last
+
+
+class Compacted:
+    """A topic of which compaction is to leave each key's last record, on every replica.
+
+    Compaction looks every half minute: this is made at once, and the end of the story told when other cases have run.
+    """
+
+    TOPIC = "compacted"
+    RECORDS = 20_000
+    KEYS = 50
+
+    def __init__(self, cluster, produce):
+        """`produce(topic, records)` writes (key, value) pairs to the one partition of the topic, in small batches."""
+        self.cluster = cluster
+        cluster.create(self.TOPIC, cleanup_policy="compact", segment_bytes=65_536)
+        self.records = [(b"%d" % (number % self.KEYS), b"%d" % number) for number in range(self.RECORDS)]
+        self.records += [(b"%d" % key, None) for key in range(0, self.KEYS, 5)]
+        produce(self.TOPIC, self.records)
+
+    def tell(self, read):
+        """`read(topic)` reads all that is there: (offset, key, value)."""
+
+        def compacted():
+            found = read(self.TOPIC)
+            return found if len(found) < self.RECORDS // 10 else None
+
+        left = wait_for("compaction", compacted, 90)
+        offsets = [offset for offset, _, _ in left]
+        assert offsets == sorted(set(offsets)), "in order, none twice"
+        assert all((key, value) == self.records[offset] for offset, key, value in left), "each is what was sent"
+        last = {key: value for _, key, value in left}
+        assert last == dict(self.records), "the last of each key, and what deletes one"
+        assert self.cluster.end(self.TOPIC) == len(self.records), "the end is where it was"
+        leader = self.cluster.leader(self.TOPIC, 0)
+        self.cluster.kill(leader)
+        self.cluster.lead_elsewhere(self.TOPIC, 0, leader)
+        wait_for("another replica has the same", lambda: read(self.TOPIC) == left, 60)
+        self.cluster.start(leader)
