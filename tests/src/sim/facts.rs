@@ -169,6 +169,9 @@ pub enum Fact<'a> {
         group: GroupId,
         /// The leader's term.
         term: Term,
+        /// Whether the last of them is where that leader's commit index is: it may have heard of another term since, or its
+        /// log may not be read that far.
+        is_commit_index: bool,
         /// Which entries, in order.
         entries: &'a [Digest],
         /// Who votes.

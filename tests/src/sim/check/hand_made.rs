@@ -49,7 +49,8 @@ fn digest(term: u64, index: u64, offset: u64, kind: EntryKind, record_count: u32
 /// Entries that become committed for the first time, held by a majority of three.
 pub(super) fn first_committed(term: u64, entries: &[Digest]) -> Fact<'_> {
     const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-    Fact::FirstCommitted { group: GROUP, term: Term(term), entries, voters: &VOTERS, holders: &[] }
+    let (term, is_commit_index) = (Term(term), true);
+    Fact::FirstCommitted { group: GROUP, term, is_commit_index, entries, voters: &VOTERS, holders: &[] }
 }
 
 pub(super) fn committed(node: u32, term: u64, entries: &[Digest]) -> Fact<'_> {

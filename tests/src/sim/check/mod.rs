@@ -5,6 +5,7 @@ mod append_durable;
 mod bounded;
 mod commit_kept;
 mod compaction;
+mod current_term;
 mod deletion;
 mod election;
 mod fit;
@@ -70,6 +71,7 @@ impl Default for Checks {
                 Box::<commit_kept::CommitKept>::default(),
                 Box::<identical::Identical>::default(),
                 Box::new(quorum_durable::QuorumDurable),
+                Box::new(current_term::CurrentTerm),
                 Box::new(vote_durable::VoteDurable),
                 Box::<append_durable::AppendDurable>::default(),
                 Box::<offsets::OffsetsDense>::default(),

@@ -13,7 +13,7 @@ impl Check for QuorumDurable {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Ledger) -> Result<(), String> {
-        let Fact::FirstCommitted { group, term, entries, voters, holders } = fact else {
+        let Fact::FirstCommitted { group, term, entries, voters, holders, .. } = fact else {
             return Ok(());
         };
         let majority = voters.len() / 2 + 1;
@@ -41,7 +41,8 @@ mod tests {
     const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
     fn with_holders<'a>(entries: &'a [Digest], holders: &'a [Vec<NodeId>]) -> Fact<'a> {
-        Fact::FirstCommitted { group: GROUP, term: Term(1), entries, voters: &VOTERS, holders }
+        let (term, is_commit_index) = (Term(1), true);
+        Fact::FirstCommitted { group: GROUP, term, is_commit_index, entries, voters: &VOTERS, holders }
     }
 
     #[test]

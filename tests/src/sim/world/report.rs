@@ -134,7 +134,7 @@ impl World {
         if described.role == Role::Leader && described.term > view.elected {
             self.elected(life, group, described.term);
         }
-        self.committed(life, group, described.term, described.commit);
+        self.committed(life, group, (described.role, described.term), described.commit);
         let high_watermark = described.high_watermark;
         if self.views.get(&(life.node, group)).is_some_and(|view| view.commit == described.commit) {
             self.judge.fact(&Fact::Watermark { life, group, high_watermark });
@@ -157,7 +157,7 @@ impl World {
         self.trace(Place::at(life.node, group), "elected", term.0, || format!("leads in term {term}"));
     }
 
-    fn committed(&mut self, life: Life, group: GroupId, term: Term, commit: Index) {
+    fn committed(&mut self, life: Life, group: GroupId, (role, term): (Role, Term), commit: Index) {
         let Some(view) = self.views.get(&(life.node, group)) else { return };
         let through = commit.min(view.last().index);
         if through <= view.commit {
@@ -174,9 +174,9 @@ impl World {
             if without_leader {
                 self.mark(Mark::CommitBeforeLeaderSync);
             }
-            let fact =
-                Fact::FirstCommitted { group, term, entries: &fresh, voters: &voters, holders: &holders };
-            self.judge.fact(&fact);
+            let is_commit_index = role == Role::Leader && through == commit;
+            let (entries, voters, holders) = (&fresh[..], &voters[..], &holders[..]);
+            self.judge.fact(&Fact::FirstCommitted { group, term, is_commit_index, entries, voters, holders });
         }
         self.judge.fact(&Fact::Committed { life, group, term, entries: &entries });
         if let Some(view) = self.views.get_mut(&(life.node, group)) {
