@@ -173,7 +173,7 @@ pub enum FetchError {
         /// This replica's term.
         term: Term,
     },
-    /// The offset is below the first or above the high watermark.
+    /// The offset is below the first, or beyond the log's end while a majority follows this leader.
     OffsetOutOfRange {
         /// What was asked for.
         asked: Offset,
