@@ -1,10 +1,11 @@
 //! Hostile bytes on the Kafka port: requests of every API and version, whole, damaged, cut short and made up, sent by
 //! many connections at a set rate, while a well-behaved connection beside them measures its own round trips. What it
-//! measures is held against the same while as many sound requests are sent in the same way: the senders take their share of
-//! the processors, whatever they send.
+//! measures is held against the same while as many sound requests are sent in the same way, in turns. The senders are a
+//! process that yields to all others: what they take of the processors is not the broker's.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -42,10 +43,10 @@ pub struct Hostile {
     pub seed: u64,
 }
 
-/// Starts a broker, measures a quiet connection, then again while the frames arrive.
+/// Starts a broker and measures a connection to it, in turns: alone, beside sound requests, beside the hostile frames.
 ///
 /// # Errors
-/// The broker died, alarmed, or took more memory than its bound.
+/// The broker died, alarmed, filled its log, or took more memory than its bound.
 pub async fn run(program: &str, hostile: Hostile) -> anyhow::Result<()> {
     let dir = tempfile::TempDir::with_prefix("raftline-hostile-")?;
     let mut cluster = Cluster::prepare(program, "hostile", 1, dir.path(), &["--kafka", "127.0.0.1:0"]);
@@ -56,38 +57,42 @@ pub async fn run(program: &str, hostile: Hostile) -> anyhow::Result<()> {
     let address = std::fs::read_to_string(cluster.data_dir(node).join("kafka.addr"))?;
     let address: SocketAddr = address.trim().parse().context("the Kafka listener's address")?;
 
-    let quiet = Meter::start(address)?;
-    tokio::time::sleep(QUIET).await;
-    let quiet = quiet.stop()?;
-    let fewer = Hostile { frames: hostile.frames.min(SOUND_FRAMES_MAX), ..hostile };
-    let beside_sound = Meter::start(address)?;
-    tokio::task::spawn_blocking(move || bombard(address, fewer, Frames::Sound)).await?;
-    let beside_sound = beside_sound.stop()?;
-    let before = idle::memory(&cluster, node)?;
-    let loud = Meter::start(address)?;
-    let begun = wall_clock();
-    let sent = tokio::task::spawn_blocking(move || bombard(address, hostile, Frames::Hostile)).await?;
-    let took = begun.elapsed();
-    let loud = loud.stop()?;
+    let rounds = hostile.frames.div_ceil(ROUND_FRAMES_MAX).max(1);
+    let (mut alone, mut beside_sound, mut beside_hostile) =
+        (Took::default(), Took::default(), Took::default());
+    let (mut closed, mut seconds) = (0, 0.0);
+    let mut before = None;
+    for round in 0..rounds {
+        let part = Hostile { frames: hostile.frames / rounds, seed: hostile.seed + round, ..hostile };
+        let meter = Meter::start(address)?;
+        tokio::time::sleep(QUIET).await;
+        meter.stop(&mut alone)?;
+        let meter = Meter::start(address)?;
+        send_from_outside(address, part, Frames::Sound).await?;
+        meter.stop(&mut beside_sound)?;
+        if before.is_none() {
+            before = Some(idle::memory(&cluster, node)?);
+        }
+        let meter = Meter::start(address)?;
+        let begun = wall_clock();
+        closed += send_from_outside(address, part, Frames::Hostile).await?;
+        seconds += begun.elapsed().as_secs_f64();
+        meter.stop(&mut beside_hostile)?;
+    }
+    let before = before.context("there is a round")?;
     let after = idle::memory(&cluster, node)?;
 
     println!(
-        "seed {}: {} frames in {:.0} s over {} connections, {} of which the broker closed",
+        "seed {}: {} frames in {seconds:.0} s over {} connections at a time, {closed} of which the broker closed",
         hostile.seed,
-        sent.frames,
-        took.as_secs_f64(),
+        hostile.frames / rounds * rounds,
         hostile.connections,
-        sent.closed
     );
-    println!("another connection's Metadata, alone:                        {quiet}");
+    println!("another connection's Metadata, alone:                         {alone}");
     println!("another connection's Metadata, beside as many sound requests: {beside_sound}");
-    println!("another connection's Metadata, beside the hostile ones:       {loud}");
-    let ratio = |of: Duration, to: Duration| of.as_secs_f64() / to.as_secs_f64();
-    println!(
-        "hostile to sound: p50 {:.2}, p99 {:.2}",
-        ratio(loud.median, beside_sound.median),
-        ratio(loud.p99, beside_sound.p99)
-    );
+    println!("another connection's Metadata, beside the hostile ones:       {beside_hostile}");
+    let ratio = |part| beside_hostile.at(part).as_secs_f64() / beside_sound.at(part).as_secs_f64();
+    println!("hostile to sound: p50 {:.2}, p99 {:.2}", ratio(50), ratio(99));
     println!("resident at most: {} KiB before, {} KiB after", before.peak_kib, after.peak_kib);
     let grown = after.peak_kib.saturating_sub(before.peak_kib);
     ensure!(grown <= GROWTH_KIB_MAX, "{grown} KiB more than before, {GROWTH_KIB_MAX} allowed");
@@ -96,28 +101,60 @@ pub async fn run(program: &str, hostile: Hostile) -> anyhow::Result<()> {
     let alarms = log.lines().filter(|line| line.contains("panicked") || line.contains(" ERROR "));
     let alarms: Vec<&str> = alarms.take(3).collect();
     ensure!(alarms.is_empty(), "the broker's log: {alarms:#?}");
+    let closes = log.lines().filter(|line| line.contains("Kafka connection closed")).count();
+    println!("log lines about closed connections: {closes}");
+    ensure!(closes > 0 && closed > 0, "the frames were not hostile");
     let status = cluster.stop(node);
     ensure!(status.success(), "the broker ended with {status}");
     println!("green");
     Ok(())
 }
 
-/// What was sent.
-struct Sent {
-    frames: u64,
-    closed: u64,
+/// Sends from a process of its own, which has a processor only when nobody else wants it, as though it were another machine.
+/// Returns how many connections the broker closed.
+async fn send_from_outside(address: SocketAddr, hostile: Hostile, frames: Frames) -> anyhow::Result<u64> {
+    let mut arguments = vec!["senders".to_owned(), address.to_string()];
+    let numbers = [
+        ("--frames", hostile.frames),
+        ("--connections", hostile.connections),
+        ("--rate", hostile.rate),
+        ("--seed", hostile.seed),
+    ];
+    for (name, value) in numbers {
+        arguments.extend([name.to_owned(), value.to_string()]);
+    }
+    if frames == Frames::Sound {
+        arguments.push("--sound".to_owned());
+    }
+    let this = std::env::current_exe()?;
+    let output = tokio::task::spawn_blocking(move || {
+        let yielding = Command::new("chrt").args(["--idle", "0"]).arg(&this).args(&arguments).output();
+        match yielding {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                println!("no chrt (util-linux) here: the senders compete with the broker for processors");
+                Command::new(&this).args(&arguments).output()
+            }
+            other => other,
+        }
+    });
+    let output = output.await??;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the senders ended with {}: {complaint}", output.status);
+    String::from_utf8(output.stdout)?.trim().parse().context("how many connections were closed")
 }
 
 /// What the senders send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Frames {
+pub enum Frames {
     /// Requests as clients make them.
     Sound,
     /// The same, damaged.
     Hostile,
 }
 
-fn bombard(address: SocketAddr, hostile: Hostile, frames: Frames) -> Sent {
+/// Sends all of it, and returns how many connections the other end closed.
+#[must_use]
+pub fn send(address: SocketAddr, hostile: Hostile, frames: Frames) -> u64 {
     let closed = Arc::new(AtomicU64::new(0));
     let each = hostile.frames / hostile.connections;
     let pause = Duration::from_nanos(1_000_000_000 * hostile.connections / hostile.rate.max(1));
@@ -144,7 +181,7 @@ fn bombard(address: SocketAddr, hostile: Hostile, frames: Frames) -> Sent {
         // A sender's panic shows in the output.
         drop(sender.join());
     }
-    Sent { frames: each * hostile.connections, closed: closed.load(Ordering::Relaxed) }
+    closed.load(Ordering::Relaxed)
 }
 
 /// One request, whole.
@@ -263,16 +300,22 @@ struct Meter {
     asking: thread::JoinHandle<io::Result<Vec<Duration>>>,
 }
 
-/// How long its round trips took.
-struct Measured {
-    count: usize,
-    median: Duration,
-    p99: Duration,
+/// How long round trips took.
+#[derive(Default)]
+struct Took(Vec<Duration>);
+
+impl Took {
+    /// The time that this many of a hundred round trips stayed below.
+    fn at(&self, part: usize) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() * part / 100).copied().unwrap_or_default()
+    }
 }
 
-impl std::fmt::Display for Measured {
+impl std::fmt::Display for Took {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} round trips, p50 {:?}, p99 {:?}", self.count, self.median, self.p99)
+        write!(formatter, "{} round trips, p50 {:?}, p99 {:?}", self.0.len(), self.at(50), self.at(99))
     }
 }
 
@@ -303,13 +346,12 @@ impl Meter {
         Ok(Self { stop, asking })
     }
 
-    fn stop(self) -> anyhow::Result<Measured> {
+    /// Adds what was measured.
+    fn stop(self, to: &mut Took) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let asked = self.asking.join().map_err(|_| anyhow::anyhow!("the meter panicked"))?;
-        let mut took = asked.context("a well-behaved connection was harmed")?;
-        took.sort_unstable();
-        let at = |part: usize| took.get(took.len() * part / 100).copied().unwrap_or_default();
-        Ok(Measured { count: took.len(), median: at(50), p99: at(99) })
+        to.0.extend(asked.context("a well-behaved connection was harmed")?);
+        Ok(())
     }
 }
 
@@ -321,11 +363,11 @@ fn wall_clock() -> Instant {
 /// Frames of one connection at most.
 const FRAMES_MAX: usize = 8;
 
-/// Sound requests at most: enough to measure beside.
-const SOUND_FRAMES_MAX: u64 = 50_000;
+/// Frames of one round, hostile or sound: some seconds of each in turn, so that the machine is the same for both.
+const ROUND_FRAMES_MAX: u64 = 50_000;
 
-/// How long the quiet connection is measured alone.
-const QUIET: Duration = Duration::from_secs(10);
+/// How long the other connection is measured alone, in each round.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// The shares of memory that requests may take (`KAFKA_FRAME_KIBIBYTES_MAX`), and as much for small buffers, groups
 /// that damaged requests made, and the allocator's rounding.

@@ -3,12 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use raftline_tests::hostile::Hostile;
+use raftline_tests::hostile::{Frames, Hostile};
 use raftline_tests::idle::Idle;
 use raftline_tests::sim::campaign::{self, OnBad, Summary};
 use raftline_tests::sim::run::{self, Outcome, Story, Verdict};
@@ -28,6 +29,17 @@ enum Command {
     Idle(IdleArgs),
     /// Sends hostile bytes to a broker's Kafka port and sees what they do to it and to others.
     Hostile(HostileArgs),
+    /// The senders of `hostile`: print how many connections were closed.
+    #[command(hide = true)]
+    Senders {
+        /// The broker's Kafka port.
+        address: SocketAddr,
+        #[command(flatten)]
+        what: HostileArgs,
+        /// Send sound requests.
+        #[arg(long)]
+        sound: bool,
+    },
     /// Runs `raftlined` with these arguments: the brokers of the end-to-end tests.
     #[command(hide = true)]
     Broker {
@@ -91,6 +103,17 @@ struct HostileArgs {
     seed: u64,
 }
 
+impl HostileArgs {
+    fn what(&self) -> Hostile {
+        Hostile {
+            frames: self.frames,
+            connections: self.connections.max(1),
+            rate: self.rate,
+            seed: self.seed,
+        }
+    }
+}
+
 /// The default campaign: every mutation that must die dies within these seeds, and every mark is reached.
 const DEFAULT_SEEDS: u64 = 1000;
 
@@ -101,7 +124,12 @@ fn main() -> ExitCode {
             None => many(&sim),
         },
         Command::Idle(args) => idle_cost(&args),
-        Command::Hostile(args) => hostile(&args),
+        Command::Hostile(args) => hostile(args.what()),
+        Command::Senders { address, what, sound } => {
+            let frames = if sound { Frames::Sound } else { Frames::Hostile };
+            println!("{}", raftline_tests::hostile::send(address, what.what(), frames));
+            ExitCode::SUCCESS
+        }
         Command::Broker { arguments } => {
             raftline_broker::run(std::iter::once(OsString::from("raftlined")).chain(arguments))
         }
@@ -118,13 +146,7 @@ fn idle_cost(args: &IdleArgs) -> ExitCode {
     with_brokers(async |program| raftline_tests::idle::measure(program, idle).await)
 }
 
-fn hostile(args: &HostileArgs) -> ExitCode {
-    let hostile = Hostile {
-        frames: args.frames,
-        connections: args.connections.max(1),
-        rate: args.rate,
-        seed: args.seed,
-    };
+fn hostile(hostile: Hostile) -> ExitCode {
     with_brokers(async |program| raftline_tests::hostile::run(program, hostile).await)
 }
 

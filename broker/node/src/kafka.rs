@@ -27,6 +27,7 @@ use crate::api::Broker;
 use crate::groups::GroupCoordinators;
 use crate::incoming::{Connection, Incoming};
 use crate::limits;
+use crate::log_limit::LogLimit;
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use sessions::Sessions;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub(crate) struct Door {
     sessions: Sessions,
     /// How many connections there were.
     connections: AtomicU64,
+    /// For lines that clients cause.
+    closes: LogLimit,
     stop: CancellationToken,
 }
 
@@ -67,6 +70,7 @@ pub(crate) async fn serve(
         registered: AtomicBool::new(false),
         sessions: Sessions::default(),
         connections: AtomicU64::new(0),
+        closes: LogLimit::new(limits::KAFKA_CLOSE_LINES_PER_SECOND),
         stop: stop.clone(),
     });
     let mut incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);

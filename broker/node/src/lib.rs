@@ -10,7 +10,7 @@
 //! - [`incoming`]: the listener; [`peer`]: the transport between brokers, `leader_news`: what it tells
 //!   those without a replica; [`api`]: the clients' door; `kafka`: the same
 //!   for Kafka's clients; `groups`: the coordinators of their consumer groups; `stamp`: the time of append;
-//! - [`clock`], [`limits`].
+//! - [`clock`], [`limits`], `log_limit`.
 #![deny(missing_docs)]
 
 pub mod api;
@@ -28,6 +28,7 @@ mod kafka;
 pub mod lanes;
 mod leader_news;
 pub mod limits;
+mod log_limit;
 pub mod logging;
 pub mod payload;
 pub mod peer;

@@ -160,6 +160,9 @@ pub const KAFKA_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// A Kafka client that reads nothing of an answer for this long is gone.
 pub const KAFKA_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Log lines a second about Kafka connections that had to be closed: whoever sends garbage is not to fill the disk.
+pub const KAFKA_CLOSE_LINES_PER_SECOND: u32 = 10;
+
 /// The least that a Kafka produce waits for its quorum: some clients send no timeout.
 pub const KAFKA_PRODUCE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 

@@ -97,9 +97,18 @@ pub(super) async fn serve(door: Arc<Door>, connection: Connection) {
     match ended {
         Ok(()) | Err(Close::Stopping) => {}
         Err(Close::Gone(error)) => tracing::debug!(peer = ?peer.address, %error, "Kafka connection lost"),
-        Err(Close::Refused(why)) => tracing::warn!(peer = ?peer.address, %why, "Kafka connection closed"),
+        Err(Close::Refused(why)) => {
+            if let Some(left_out) = door.closes.admit(door.broker.clock.monotonic()) {
+                let left_out = (left_out > 0).then_some(left_out);
+                tracing::warn!(peer = ?peer.address, %why, left_out, "Kafka connection closed");
+            }
+        }
         Err(Close::Unacknowledged(why)) => {
-            tracing::info!(peer = ?peer.address, %why, "Kafka connection closed: a produce with acks=0 failed");
+            if let Some(left_out) = door.closes.admit(door.broker.clock.monotonic()) {
+                let left_out = (left_out > 0).then_some(left_out);
+                let failed = "Kafka connection closed: a produce with acks=0 failed";
+                tracing::info!(peer = ?peer.address, %why, left_out, "{failed}");
+            }
         }
     }
 }
