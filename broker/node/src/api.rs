@@ -36,7 +36,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-pub(crate) use admin::decide;
+pub(crate) use admin::{decide, rehearse};
 pub(crate) use groups::make_groups_topic;
 pub(crate) use metadata::{auto_create, wait_for_topic};
 pub use register::{Addresses, register};

@@ -20,14 +20,12 @@ use raftline_raft::types::Role;
 use raftline_shard::consumer_groups::coordinator_partition;
 use raftline_shard::consumer_groups::limits::GroupsConfig;
 use raftline_shard::consumer_groups::types::{Answer, GroupError, GroupRequest};
+use raftline_shard::coordinator::internal::GROUPS_TOPIC;
 use raftline_shard::image::TopicImage;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-
-/// The internal topic: one key for each offset and group, the last record of a key holds.
-pub(crate) const GROUPS_TOPIC: &str = "__consumer_offsets";
 
 /// The coordinators on this node.
 pub(crate) struct GroupCoordinators {

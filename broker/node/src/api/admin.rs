@@ -12,6 +12,8 @@ use raftline_proto::api::{
 };
 use raftline_proto::ids::{GroupId, TopicId};
 use raftline_proto::limits::MESSAGE_BYTES_MAX;
+use raftline_shard::config::TopicDefaults;
+use raftline_shard::coordinator::plan::{Situation, plan};
 use raftline_shard::types::{CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, Reply};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -56,6 +58,17 @@ pub(crate) async fn decide<R: Decided>(broker: &Broker, request: Request<R>) -> 
         }
         return reply;
     }
+}
+
+/// Says what the coordinator would say, as far as this broker knows the cluster; changes nothing.
+pub(crate) fn rehearse<R: Decided>(broker: &Broker, request: R) -> Result<(), Error> {
+    let command = request.command(broker)?;
+    let mut alive = broker.view.alive();
+    alive.insert(broker.identity.node());
+    let defaults =
+        TopicDefaults { partitions: broker.default_partitions, replication: broker.default_replication };
+    let situation = Situation { image: &broker.view.image(), alive: &alive, defaults };
+    plan(situation, &command).map(drop).map_err(|error| errors::coordinator(&error))
 }
 
 async fn attempt<R: Decided>(broker: &Broker, request: R, passed_on: bool) -> R::Reply {

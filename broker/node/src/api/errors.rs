@@ -41,6 +41,10 @@ pub(crate) fn unknown_topic(name: &str) -> Error {
     )
 }
 
+pub(crate) fn internal_topic(name: &str, reason: &str) -> Error {
+    error(ErrorCode::InternalTopic, format!("`{}` is an internal topic: {reason}", shown(name)))
+}
+
 pub(crate) fn unknown_partition(place: Place<'_>, partitions: usize) -> Error {
     error(
         ErrorCode::UnknownTopicOrPartition,
@@ -176,6 +180,7 @@ pub(crate) fn coordinator(found: &CoordinatorError) -> Error {
         CoordinatorError::InvalidTopicName { name, reason } => {
             error(ErrorCode::InvalidTopicName, format!("`{}` is no topic name: {reason}", shown(name)))
         }
+        CoordinatorError::InternalTopic { name, reason } => internal_topic(name, reason),
         CoordinatorError::InvalidPartitions { asked, min, max } => error(
             ErrorCode::InvalidPartitions,
             format!("{asked} partitions are not possible here: ask for {min} to {max}"),

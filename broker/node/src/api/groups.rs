@@ -11,13 +11,13 @@ mod requests;
 use super::admin::{PASSED_ON, decide};
 use super::metadata::wait_for_topic;
 use super::{Broker, errors};
-use crate::groups::GROUPS_TOPIC;
 use crate::limits;
 use raftline_proto::api::broker_client::BrokerClient;
 use raftline_proto::api::{CreateTopicRequest, Error, ErrorCode};
 use raftline_proto::ids::NodeId;
-use raftline_proto::limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX};
+use raftline_proto::limits::MESSAGE_BYTES_MAX;
 use raftline_shard::consumer_groups::limits::NAME_BYTES_MAX;
+use raftline_shard::coordinator::internal::{GROUPS_TOPIC, groups_topic_configs};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -144,16 +144,11 @@ impl Origin {
 /// Makes the internal topic. That another broker did meanwhile is just as good; any other failure shows in that the
 /// topic is not there, and the client asks again.
 pub(crate) async fn make_groups_topic(broker: &Broker) {
-    let configs = [
-        // Each key's last record says what there is. Time takes nothing away.
-        ("cleanup.policy", "compact".to_owned()),
-        ("max.message.bytes", BATCH_BYTES_MAX.to_string()),
-    ];
     let request = CreateTopicRequest {
         name: GROUPS_TOPIC.to_owned(),
         partitions: limits::GROUP_PARTITIONS,
         replication: 0,
-        configs: configs.map(|(name, value)| (name.to_owned(), value)).into(),
+        configs: groups_topic_configs().into_iter().collect(),
     };
     let reply = decide(broker, Request::new(request)).await;
     if let Some(error) = reply.error {

@@ -1,6 +1,7 @@
 //! Metadata: the image as this broker has it, and who leads as far as it knows.
 
 use super::errors;
+use super::groups::make_groups_topic;
 use super::{Broker, admin};
 use crate::limits;
 use raftline_proto::api::{
@@ -9,6 +10,7 @@ use raftline_proto::api::{
 };
 use raftline_proto::ids::GroupId;
 use raftline_shard::coordinator::configs::{CONFIG_KEYS, effective};
+use raftline_shard::coordinator::internal::is_internal;
 use raftline_shard::image::TopicImage;
 use std::time::Duration;
 use tonic::Request;
@@ -89,6 +91,10 @@ async fn find_or_create(broker: &Broker, name: &str) -> Result<TopicInfo, Error>
 
 /// Makes a topic with the defaults, as a client named it.
 pub(crate) async fn auto_create(broker: &Broker, name: &str) -> Result<(), Error> {
+    if is_internal(name) {
+        make_groups_topic(broker).await;
+        return Ok(());
+    }
     let create = CreateTopicRequest { name: name.to_owned(), ..CreateTopicRequest::default() };
     let reply = admin::decide(broker, Request::new(create)).await;
     match reply.error {

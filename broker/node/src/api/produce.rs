@@ -11,6 +11,7 @@ use crate::stamp::stamp;
 use parking_lot::Mutex;
 use raftline_proto::api::produce_reply::Result as ReplyResult;
 use raftline_proto::api::{self, ErrorCode, ProduceReply, ProduceRequest};
+use raftline_shard::coordinator::internal::is_internal;
 use raftline_shard::types::{Durability, Event};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -103,6 +104,9 @@ impl Intake {
         let durability = durability(request.durability)?;
         let ProduceRequest { correlation_id, topic, partition, batch: bytes, timeout_ms, .. } = request;
         let named = Place { topic: &topic, partition };
+        if is_internal(named.topic) {
+            return Err(errors::internal_topic(named.topic, "it is written by brokers alone"));
+        }
         let (image, group) = self.broker.hosted(named)?;
         let batch = intake::validate(&image.configs, &bytes).map_err(|found| errors::batch(named, &found))?;
         let kilobytes = u32::try_from(bytes.len().div_ceil(1024)).unwrap_or(u32::MAX).max(1);

@@ -1,6 +1,5 @@
 //! One partition's coordinator: reads the log, then decides requests and appends what they lead to.
 
-use super::GROUPS_TOPIC;
 use crate::clock::Clock;
 use crate::handle::{ReplySink, Shards};
 use crate::limits;
@@ -14,6 +13,7 @@ use raftline_shard::consumer_groups::Groups;
 use raftline_shard::consumer_groups::limits::GroupsConfig;
 use raftline_shard::consumer_groups::record::GroupRecord;
 use raftline_shard::consumer_groups::types::{Answer, GroupError, GroupRequest, Output, TopicImage};
+use raftline_shard::coordinator::internal::GROUPS_TOPIC;
 use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{Durability, Event, GroupDescription, Reply, RequestId};
 use std::collections::{HashMap, VecDeque};

@@ -1,7 +1,7 @@
 //! Configs of topics and brokers: described, and changed for topics.
 
 use super::{Door, dispatch::OK, errors, metadata, text};
-use crate::api::{self, decide};
+use crate::api::{decide, rehearse};
 use raftline_kafka::error::ErrorCode;
 use raftline_kafka::kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use raftline_kafka::kafka_protocol::messages::describe_configs_response::{
@@ -15,10 +15,9 @@ use raftline_kafka::kafka_protocol::messages::{
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use raftline_proto::api::AlterTopicRequest;
 use raftline_shard::coordinator::configs::{
-    CONFIG_KEYS, ConfigKey, ConfigKind, ListChange, changed_list, check_config, check_together, effective,
+    CONFIG_KEYS, ConfigKey, ConfigKind, ListChange, changed_list, effective,
 };
 use raftline_shard::image::TopicImage;
-use raftline_shard::types::CoordinatorError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -253,11 +252,6 @@ fn change_list(
     Ok(Some(list))
 }
 
-/// What the coordinator says of configs that cannot be.
-pub(super) fn refused(found: &CoordinatorError) -> Refused {
-    (ErrorCode::InvalidConfig, api::errors::coordinator(found).message)
-}
-
 fn outcome(done: Result<(), Refused>) -> (i16, Option<StrBytes>) {
     match done {
         Ok(()) => (OK, None),
@@ -277,33 +271,18 @@ async fn change(
         let why = "only topics' configs can be changed: a broker takes its own from its flags and its file";
         return Err((ErrorCode::InvalidRequest, why.into()));
     }
-    if validate_only {
-        let topic = metadata::topic(door, name).ok_or_else(no_topic)?;
-        return would_be(&topic, changes).map_err(|found| refused(&found));
-    }
     let (set, reset): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, value)| value.is_some());
     let request = AlterTopicRequest {
         name: name.to_owned(),
         set: set.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         reset: reset.into_iter().map(|(name, _)| name).collect(),
     };
-    let reply = decide(&door.broker, tonic::Request::new(request)).await;
-    reply.error.map_or(Ok(()), |error| Err((errors::native(&error), error.message)))
-}
-
-/// What the coordinator would say.
-fn would_be(topic: &TopicImage, changes: BTreeMap<String, Option<String>>) -> Result<(), CoordinatorError> {
-    let mut configs = topic.configs.clone();
-    for (name, value) in changes {
-        match value {
-            Some(value) => {
-                check_config(&name, &value)?;
-                configs.insert(name, value);
-            }
-            None => drop(configs.remove(&name)),
-        }
-    }
-    check_together(&configs, topic.replication())
+    let refused = if validate_only {
+        rehearse(&door.broker, request).err()
+    } else {
+        decide(&door.broker, tonic::Request::new(request)).await.error
+    };
+    refused.map_or(Ok(()), |error| Err((errors::native(&error), error.message)))
 }
 
 // Kinds of resources.

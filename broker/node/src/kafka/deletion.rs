@@ -1,7 +1,6 @@
 //! DeleteRecords: the oldest records of partitions go, on every replica.
 
 use super::{Door, dispatch::OK, errors, metadata};
-use crate::groups::GROUPS_TOPIC;
 use crate::limits;
 use crate::payload::OutReply;
 use raftline_kafka::error::ErrorCode;
@@ -12,6 +11,7 @@ use raftline_kafka::kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecor
 use raftline_proto::ids::Offset;
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Monotonic;
+use raftline_shard::coordinator::internal::is_internal;
 use raftline_shard::image::TopicImage;
 use raftline_shard::types::{DeleteUpTo, Event, Reply};
 use std::time::Duration;
@@ -50,7 +50,7 @@ async fn one(
     offset: i64,
     deadline: Monotonic,
 ) -> Result<Offset, ErrorCode> {
-    if name == GROUPS_TOPIC {
+    if is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);
     }
     let at = usize::try_from(index).ok();

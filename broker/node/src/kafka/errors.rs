@@ -62,7 +62,7 @@ pub(super) fn native(found: &pb::Error) -> ErrorCode {
         pb::ErrorCode::OutOfOrderSequence => ErrorCode::OutOfOrderSequenceNumber,
         pb::ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         pb::ErrorCode::TopicExists => ErrorCode::TopicAlreadyExists,
-        pb::ErrorCode::InvalidTopicName => ErrorCode::InvalidTopicException,
+        pb::ErrorCode::InvalidTopicName | pb::ErrorCode::InternalTopic => ErrorCode::InvalidTopicException,
         pb::ErrorCode::InvalidPartitions => ErrorCode::InvalidPartitions,
         pb::ErrorCode::InvalidReplication => ErrorCode::InvalidReplicationFactor,
         pb::ErrorCode::InvalidConfig => ErrorCode::InvalidConfig,

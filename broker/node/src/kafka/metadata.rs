@@ -16,6 +16,7 @@ use raftline_kafka::leader::{Leader, NodeEndpoint};
 use raftline_kafka::uuid::Uuid;
 use raftline_proto::ids::{GroupId, NodeId, Term, TopicId};
 use raftline_proto::metadata::PartitionRecord;
+use raftline_shard::coordinator::internal::is_internal;
 use raftline_shard::coordinator::names::check_topic_name;
 use raftline_shard::image::TopicImage;
 use std::sync::Arc;
@@ -168,6 +169,7 @@ fn describe(door: &Door, topic: &TopicImage) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(topic.name.as_str()))))
         .with_topic_id(uuid(topic.id))
+        .with_is_internal(is_internal(&topic.name))
         .with_partitions(partitions)
 }
 

@@ -22,6 +22,7 @@ use raftline_proto::ids::TopicId;
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Monotonic;
 use raftline_shard::coordinator::configs::{TimestampType, durability, timestamp_type};
+use raftline_shard::coordinator::internal::is_internal;
 use raftline_shard::image::TopicImage;
 use raftline_shard::types::{Durability, Event, ProduceError, Produced, Reply};
 use std::collections::BTreeMap;
@@ -93,6 +94,10 @@ async fn begin(
         }))
     };
     let Some(topic) = topic else { return refused(unknown(order.version), String::new()) };
+    if is_internal(&topic.name) {
+        let why = format!("{} is written by brokers alone", topic.name);
+        return refused(ErrorCode::InvalidTopicException, why);
+    }
     let record = usize::try_from(index).ok().and_then(|at| topic.partitions.get(at));
     let Some(record) = record else { return refused(ErrorCode::UnknownTopicOrPartition, String::new()) };
     if order.transactional {

@@ -1,7 +1,7 @@
 //! What changes the cluster's metadata: topics made, deleted and grown, and producer ids.
 
 use super::{Door, dispatch::OK, errors, metadata, text};
-use crate::api::decide;
+use crate::api::{decide, rehearse};
 use raftline_kafka::error::ErrorCode;
 use raftline_kafka::kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use raftline_kafka::kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -16,11 +16,10 @@ use raftline_kafka::kafka_protocol::messages::{
     TopicName,
 };
 use raftline_proto::api::{
-    AddPartitionsRequest, CreateTopicRequest, DeleteTopicRequest, InitProducerRequest,
+    AddPartitionsRequest, CreateTopicRequest, DeleteTopicRequest, Error, InitProducerRequest,
 };
 use raftline_proto::ids::TopicId;
-use raftline_shard::coordinator::configs::{CONFIG_KEYS, check_config, check_together, effective};
-use raftline_shard::coordinator::names::check_topic_name;
+use raftline_shard::coordinator::configs::{CONFIG_KEYS, effective};
 use std::collections::{BTreeMap, HashMap};
 
 /// Answers CreateTopics, topic by topic in the order of the request.
@@ -53,6 +52,10 @@ type Refused = (ErrorCode, String);
 
 fn refused(error: ErrorCode, why: impl Into<String>) -> Refused {
     (error, why.into())
+}
+
+fn native(error: Error) -> Refused {
+    (errors::native(&error), error.message)
 }
 
 async fn create_one(
@@ -90,21 +93,21 @@ async fn create_one(
             configs.insert(config.name.to_string(), value.to_string());
         }
     }
-    if validate_only {
-        check_new(door, &topic.name, partitions, replication, &configs)?;
-        let partitions = if partitions == 0 { door.broker.default_partitions } else { partitions };
-        let replication = if replication == 0 { door.broker.default_replication } else { replication };
-        return Ok(described(CreatableTopicResult::default(), partitions, replication, &configs));
-    }
     let request = CreateTopicRequest {
         name: topic.name.to_string(),
         partitions,
         replication,
-        configs: configs.into_iter().collect(),
+        configs: configs.clone().into_iter().collect(),
     };
+    if validate_only {
+        rehearse(&door.broker, request).map_err(native)?;
+        let partitions = if partitions == 0 { door.broker.default_partitions } else { partitions };
+        let replication = if replication == 0 { door.broker.default_replication } else { replication };
+        return Ok(described(CreatableTopicResult::default(), partitions, replication, &configs));
+    }
     let reply = decide(&door.broker, tonic::Request::new(request)).await;
     if let Some(error) = reply.error {
-        return Err((errors::native(&error), error.message));
+        return Err(native(error));
     }
     // Known here as a rule by now; else the client gets the numbers from Metadata.
     let image = metadata::topic(door, &topic.name);
@@ -135,36 +138,6 @@ fn described(
         .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
         .with_replication_factor(i16::try_from(replication).unwrap_or(i16::MAX))
         .with_configs(Some(configs.collect()))
-}
-
-/// What the coordinator would say, as far as this broker can know.
-fn check_new(
-    door: &Door,
-    name: &str,
-    partitions: u32,
-    replication: u32,
-    configs: &BTreeMap<String, String>,
-) -> Result<(), Refused> {
-    check_topic_name(name).map_err(|why| refused(ErrorCode::InvalidTopicException, why))?;
-    if metadata::topic(door, name).is_some() {
-        return Err(refused(ErrorCode::TopicAlreadyExists, format!("there is a topic `{name}` already")));
-    }
-    let most = raftline_proto::limits::PARTITIONS_MAX;
-    if partitions > most {
-        return Err(refused(
-            ErrorCode::InvalidPartitions,
-            format!("{partitions} partitions: at most {most}"),
-        ));
-    }
-    let brokers = door.broker.view.image().brokers.len();
-    if usize::try_from(replication).is_ok_and(|replication| replication > brokers) {
-        let why = format!("{replication} replicas, but there are {brokers} brokers");
-        return Err(refused(ErrorCode::InvalidReplicationFactor, why));
-    }
-    let checked = configs.iter().try_for_each(|(name, value)| check_config(name, value));
-    let replication = if replication == 0 { door.broker.default_replication } else { replication };
-    let replicas = usize::try_from(replication).unwrap_or(usize::MAX);
-    checked.and_then(|()| check_together(configs, replicas)).map_err(|found| super::configs::refused(&found))
 }
 
 /// Answers DeleteTopics.
@@ -235,12 +208,14 @@ pub(super) async fn add_partitions(
             let there = there.unwrap_or_default();
             let why = format!("the topic has {there} partitions, {} would not be more", topic.count);
             Err(refused(ErrorCode::InvalidPartitions, why))
-        } else if request.validate_only {
-            there.map(drop).ok_or_else(|| refused(ErrorCode::UnknownTopicOrPartition, "no such topic"))
         } else {
-            let request = AddPartitionsRequest { name: topic.name.to_string(), total: count };
-            let reply = decide(&door.broker, tonic::Request::new(request)).await;
-            reply.error.map_or(Ok(()), |error| Err((errors::native(&error), error.message)))
+            let more = AddPartitionsRequest { name: topic.name.to_string(), total: count };
+            if request.validate_only {
+                rehearse(&door.broker, more).map_err(native)
+            } else {
+                let reply = decide(&door.broker, tonic::Request::new(more)).await;
+                reply.error.map_or(Ok(()), |error| Err(native(error)))
+            }
         };
         let result = CreatePartitionsTopicResult::default().with_name(topic.name);
         results.push(match done {

@@ -11,6 +11,7 @@ mod every_group_version;
 mod every_version;
 mod fetching;
 mod handshake;
+mod internal;
 mod leaders;
 mod naming;
 mod page;

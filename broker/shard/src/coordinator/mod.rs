@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod configs;
+pub mod internal;
 pub mod names;
 pub mod placement;
 pub mod plan;

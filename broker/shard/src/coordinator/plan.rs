@@ -2,6 +2,7 @@
 //! will be once everything proposed is committed.
 
 use super::configs::{check_config, check_together};
+use super::internal;
 use super::names::check_topic_name;
 use super::placement::place;
 use crate::config::TopicDefaults;
@@ -49,6 +50,7 @@ pub fn plan(situation: Situation<'_>, command: &CoordinatorCommand) -> Plan {
             if id.is_some_and(|id| id != topic.id) {
                 return Err(CoordinatorError::UnknownTopic { name: name.clone() });
             }
+            internal::check_deleted(name)?;
             Ok((vec![MetadataRecord::TopicDeleted { id: topic.id }], CoordinatorReply::Done))
         }
         CoordinatorCommand::AlterTopic { name, configs } => alter_topic(image, name, configs),
@@ -113,6 +115,7 @@ fn create_topic(
         check_config(name, value)?;
     }
     check_together(configs, replication)?;
+    internal::check_created(name, configs)?;
     let partitions = place(image, alive, count, replication);
     let record =
         MetadataRecord::TopicCreated { id, name: name.to_owned(), partitions, configs: configs.clone() };
@@ -134,6 +137,7 @@ fn alter_topic(image: &MetadataImage, name: &str, changes: &BTreeMap<String, Opt
         }
     }
     check_together(&configs, topic.replication())?;
+    internal::check_altered(name, &configs)?;
     at_most("configs of a topic", configs.len(), limits::TOPIC_CONFIGS_MAX)?;
     if configs == topic.configs {
         return Ok((Vec::new(), CoordinatorReply::Done));
@@ -152,6 +156,7 @@ fn add_partitions(situation: Situation<'_>, name: &str, total: u32) -> Plan {
         let (min, max) = (now, limits::PARTITIONS_MAX);
         return Err(CoordinatorError::InvalidPartitions { asked: total, min, max });
     }
+    internal::check_partitions_added(name)?;
     check_total(image, total - now)?;
     let replication = topic.replication();
     let partitions = place(image, alive, total - now, replication);

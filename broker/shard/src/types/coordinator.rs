@@ -93,6 +93,13 @@ pub enum CoordinatorError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The brokers keep it for themselves.
+    InternalTopic {
+        /// The name.
+        name: String,
+        /// Why it is not to be touched.
+        reason: &'static str,
+    },
     /// Out of range.
     InvalidPartitions {
         /// What was asked.

@@ -5,6 +5,7 @@ use crate::world::{End, N1, N2, N3, World};
 use raftline_proto::entry::{EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, GroupId, Incarnation, NodeId, ProducerId, TopicId};
 use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
+use raftline_shard::coordinator::internal::{GROUPS_TOPIC, groups_topic_configs};
 use raftline_shard::types::{
     ConfigFault, CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, FetchError, LogConfig,
     ProduceError, Reply, ShardAlarm,
@@ -125,6 +126,51 @@ fn topic_names_partitions_and_configs_are_checked() {
     ] {
         assert_eq!(world.command(command), Err(CoordinatorError::UnknownTopic { name: "none".to_owned() }));
     }
+}
+
+#[test]
+fn the_internal_topic_is_as_the_coordinators_of_groups_need_it() {
+    let mut world = World::registered();
+    let internal = |outcome: &Result<CoordinatorReply, CoordinatorError>| {
+        matches!(outcome, Err(CoordinatorError::InternalTopic { .. }))
+    };
+    let right = groups_topic_configs();
+    let right: Vec<(&str, &str)> =
+        right.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    for configs in [&[][..], &right[..1], &right[1..], &[("cleanup.policy", "compact,delete"), right[1]]] {
+        let command = world.topic(GROUPS_TOPIC, Some(3), configs);
+        let outcome = world.command(command);
+        assert!(internal(&outcome), "{configs:?}: {outcome:?}");
+    }
+    let command = world.topic(GROUPS_TOPIC, Some(3), &right);
+    world.command(command).expect("as brokers make it");
+    let again = world.topic(GROUPS_TOPIC, Some(3), &right);
+    let exists = CoordinatorError::TopicExists { name: GROUPS_TOPIC.to_owned() };
+    assert_eq!(world.command(again), Err(exists), "another broker made it meanwhile");
+
+    let name = || GROUPS_TOPIC.to_owned();
+    let outcome = world.command(CoordinatorCommand::DeleteTopic { name: name(), id: None });
+    assert!(internal(&outcome), "{outcome:?}");
+    let outcome = world.command(CoordinatorCommand::AddPartitions { name: name(), total: 4 });
+    assert!(internal(&outcome), "{outcome:?}");
+    let mut alter = |config: &str, value: Option<&str>| {
+        let configs = [(config.to_owned(), value.map(str::to_owned))].into();
+        world.command(CoordinatorCommand::AlterTopic { name: name(), configs })
+    };
+    for (config, value) in
+        [("cleanup.policy", Some("delete")), ("cleanup.policy", None), ("max.message.bytes", Some("1000"))]
+    {
+        let outcome = alter(config, value);
+        let refused = |found: &CoordinatorError| match found {
+            CoordinatorError::InvalidConfig { name, fault: ConfigFault::Value(why), .. } => {
+                name == config && why.contains(GROUPS_TOPIC)
+            }
+            _ => false,
+        };
+        assert!(outcome.as_ref().is_err_and(refused), "{config} {value:?}: {outcome:?}");
+    }
+    assert_eq!(alter("segment.bytes", Some("1048576")), Ok(CoordinatorReply::Done));
+    world.assert_no_alarms();
 }
 
 #[test]

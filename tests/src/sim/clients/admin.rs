@@ -73,6 +73,7 @@ impl Admin {
                 CoordinatorError::OutcomeUnknown | CoordinatorError::Busy => {}
                 CoordinatorError::UnknownTopic { .. }
                 | CoordinatorError::InvalidTopicName { .. }
+                | CoordinatorError::InternalTopic { .. }
                 | CoordinatorError::InvalidPartitions { .. }
                 | CoordinatorError::InvalidConfig { .. }
                 | CoordinatorError::IncarnationMismatch { .. }

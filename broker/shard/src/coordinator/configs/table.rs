@@ -28,7 +28,7 @@ const fn only(
 }
 
 /// How large a batch may be.
-pub(super) const MAX_MESSAGE_BYTES: ConfigKey = key(
+pub(in crate::coordinator) const MAX_MESSAGE_BYTES: ConfigKey = key(
     "max.message.bytes",
     Int,
     Value("1048588"),
@@ -46,7 +46,7 @@ pub(super) const MESSAGE_TIMESTAMP_TYPE: ConfigKey = key(
 );
 
 /// What happens to old records.
-pub(super) const CLEANUP_POLICY: ConfigKey = key(
+pub(in crate::coordinator) const CLEANUP_POLICY: ConfigKey = key(
     "cleanup.policy",
     List,
     Value("delete"),
