@@ -405,6 +405,20 @@ def install(package):
     # Scripts may run side by side, and apt-get does not wait for another one.
     with open(pathlib.Path(tempfile.gettempdir()) / f"raftline-installs-{os.geteuid()}", "w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        # A fresh machine has no lists of packages yet.
-        subprocess.run([*as_root, "apt-get", "update", "-q"], check=True, stdout=sys.stderr)
-        subprocess.run([*as_root, "apt-get", "install", "-y", "-q", package], check=True, stdout=sys.stderr)
+        try:
+            # A fresh machine has no lists of packages yet.
+            subprocess.run([*as_root, "apt-get", "update", "-q"], check=True, stdout=sys.stderr)
+            subprocess.run([*as_root, "apt-get", "install", "-y", "-q", package], check=True, stdout=sys.stderr)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SystemExit(f"{package} is missing and cannot be installed ({error}): install it by hand") from error
+
+
+def checked(what, command, **options):
+    """Runs a command and returns what it wrote; ends the script if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+    except subprocess.TimeoutExpired as error:
+        raise SystemExit(f"cannot {what}: {error}") from error
+    if done.returncode != 0:
+        raise SystemExit(f"cannot {what}: {done.stdout}{done.stderr[-4000:]}")
+    return done.stdout
