@@ -304,7 +304,8 @@ class Client:
             def all_got():
                 return {value for member in members for value in member.got()} == set(range(sender.sent))
 
-            # kafkajs tries the dead broker for half a minute, and only then begins anew.
+            # kafkajs asks who the coordinator is only when it joins: it tries the dead one six times, with ever longer
+            # pauses, gives up, and starts its consumer again some eight seconds later.
             wait_for("they go on with another coordinator", all_got, 120)
             self.cluster.start(dead)
             self.cluster.wait_until_ready()

@@ -118,7 +118,8 @@ async function consume() {
 
 async function member() {
   const { topic, group, session_ms: sessionTimeout, heartbeat_ms: heartbeatInterval } = given;
-  const consumer = kafka.consumer({ groupId: group, sessionTimeout, heartbeatInterval });
+  // Its heartbeats wait for the fetches that are under way: those are to be much shorter than the session.
+  const consumer = kafka.consumer({ groupId: group, sessionTimeout, heartbeatInterval, maxWaitTimeInMs: 500 });
   process.once("SIGTERM", () => consumer.disconnect().then(() => process.exit(0)));
   await consumer.connect();
   await consumer.subscribe({ topic, fromBeginning: true });
