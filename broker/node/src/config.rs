@@ -78,6 +78,8 @@ pub struct Timings {
     pub cleanup: Duration,
     /// How long a stop may take to hand leadership over.
     pub drain: Duration,
+    /// How long Kafka clients are still told of a broker that counts as down.
+    pub broker_session: Duration,
 }
 
 /// How log lines look.
@@ -301,6 +303,7 @@ impl Reader<'_> {
             resend: self.duration("resend-ms", 10, 60_000)?,
             cleanup: self.duration("cleanup-interval-ms", 100, 3_600_000)?,
             drain: self.duration("drain-timeout-ms", 0, 600_000)?,
+            broker_session: self.duration("broker-session-timeout-ms", 100, 600_000)?,
         };
         if timings.alive_lapse < timings.alive_interval * 3 {
             let least = timings.alive_interval.as_millis() * 3;

@@ -1,8 +1,8 @@
 //! The Kafka listener: the same partitions as the native API, for clients that speak Kafka's protocol.
 //!
 //! In reading order: this file (the listener), `connection` (frames in, answers out, in order), `dispatch` (what is
-//! served, and by whom), `errors`, `metadata`, `produce`, `sessions`, `fetch`, `offsets`, `deletion`, `topics`, `configs`,
-//! `log_dirs`, `groups`, `consumers`, `commits`.
+//! served, and by whom), `errors`, `fencing` (which brokers are told of), `metadata`, `produce`, `sessions`, `fetch`,
+//! `offsets`, `deletion`, `topics`, `configs`, `log_dirs`, `groups`, `consumers`, `commits`.
 //!
 //! Bytes are validated once, at the door, and never re-encoded: a batch goes from the frame to the log, and from the
 //! log's map to the socket.
@@ -14,6 +14,7 @@ mod consumers;
 mod deletion;
 mod dispatch;
 mod errors;
+mod fencing;
 mod fetch;
 mod groups;
 mod log_dirs;
@@ -29,9 +30,11 @@ use crate::incoming::{Connection, Incoming};
 use crate::limits;
 use crate::log_limit::LogLimit;
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
+use raftline_proto::time::Monotonic;
 use sessions::Sessions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -52,6 +55,10 @@ pub(crate) struct Door {
     connections: AtomicU64,
     /// For lines that clients cause.
     closes: LogLimit,
+    /// How long clients are still told of a broker that is down.
+    session_timeout: Duration,
+    /// When this door was opened, just before the peers were first called: who was not heard of is silent since then.
+    opened: Monotonic,
     stop: CancellationToken,
 }
 
@@ -60,9 +67,11 @@ pub(crate) async fn serve(
     listener: TcpListener,
     broker: Arc<Broker>,
     groups: Arc<GroupCoordinators>,
+    session_timeout: Duration,
     stop: CancellationToken,
 ) {
     let frames = Arc::new(Semaphore::new(limits::KAFKA_FRAME_KIBIBYTES_MAX));
+    let opened = broker.clock.monotonic();
     let door = Arc::new(Door {
         broker,
         groups,
@@ -71,6 +80,8 @@ pub(crate) async fn serve(
         sessions: Sessions::default(),
         connections: AtomicU64::new(0),
         closes: LogLimit::new(limits::KAFKA_CLOSE_LINES_PER_SECOND),
+        session_timeout,
+        opened,
         stop: stop.clone(),
     });
     let mut incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);

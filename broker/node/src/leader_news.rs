@@ -86,6 +86,7 @@ mod tests {
     use crate::view::GroupLeader;
     use raftline_proto::ids::TopicId;
     use raftline_proto::metadata::PartitionRecord;
+    use raftline_proto::time::Monotonic;
     use raftline_shard::image::{MetadataImage, TopicImage};
     use raftline_shard::types::LivenessChange;
 
@@ -124,7 +125,7 @@ mod tests {
         let view = NodeView::default();
         view.set_image(Arc::new(image));
         for peer in [2, 3] {
-            view.set_liveness(NodeId(peer), LivenessChange::Up);
+            view.set_liveness(NodeId(peer), LivenessChange::Up, Monotonic::ZERO);
         }
         view
     }
@@ -152,8 +153,8 @@ mod tests {
         assert_eq!(tell(false), (true, vec![]), "once");
         leads(&view, 1, 6);
         assert_eq!(tell(false), (true, vec![(three, one, Term(6))]), "a new term is news");
-        view.set_liveness(three, LivenessChange::Down);
-        view.set_liveness(three, LivenessChange::Up);
+        view.set_liveness(three, LivenessChange::Down, Monotonic::ZERO);
+        view.set_liveness(three, LivenessChange::Up, Monotonic::ZERO);
         assert_eq!(tell(false).1.len(), 2, "who was away is told again");
     }
 }

@@ -182,7 +182,8 @@ async fn run(
     let mut server = tokio::spawn(grpc(listener, &broker, peers, engine, clock, &stop));
     let (kafka_address, mut kafka_server) = match kafka {
         Some((listener, address)) => {
-            let served = kafka::serve(listener, Arc::clone(&broker), groups, stop.clone());
+            let session = config.timings.broker_session;
+            let served = kafka::serve(listener, Arc::clone(&broker), groups, session, stop.clone());
             (Some(address), Some(tokio::spawn(served)))
         }
         None => (None, None),

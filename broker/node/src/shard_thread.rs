@@ -94,7 +94,7 @@ impl<S: PeerSender> ShardThread<S> {
                 executor,
                 inbox,
                 clock,
-                world: World { links, peers, sinks: HashMap::new(), replies: Vec::new() },
+                world: World { links, peers, clock, sinks: HashMap::new(), replies: Vec::new() },
                 parcels: Vec::new(),
                 notices: Vec::new(),
                 effects: Vec::new(),
@@ -184,6 +184,7 @@ fn earlier(first: Option<Monotonic>, second: Option<Monotonic>) -> Option<Monoto
 struct World<S: PeerSender> {
     links: Links,
     peers: S,
+    clock: Clock,
     /// Where the answers go to the requests that the shard holds.
     sinks: HashMap<u64, ReplySink>,
     /// This turn's replies. They go out once the turn's sync is under way: waking a client first would let it take
@@ -256,7 +257,7 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
 
     fn liveness(&mut self, peer: NodeId, change: LivenessChange) {
         tracing::info!(%peer, ?change, "peer's liveness changed");
-        self.links.view.set_liveness(peer, change);
+        self.links.view.set_liveness(peer, change, self.clock.monotonic());
         self.links.shards.tell_others(self.links.shard, || Event::Liveness { peer, change });
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use raftline_proto::ids::{GroupId, NodeId, Term};
+use raftline_proto::time::Monotonic;
 use raftline_raft::types::Role;
 use raftline_shard::image::MetadataImage;
 use raftline_shard::types::LivenessChange;
@@ -24,10 +25,18 @@ pub struct NodeView {
     /// Of groups without a replica here, as their leaders said.
     elsewhere: RwLock<HashMap<GroupId, (Term, NodeId)>>,
     failures: RwLock<HashMap<GroupId, String>>,
-    /// How often each peer that answers came back, counted over all peers.
-    visits: RwLock<BTreeMap<NodeId, u64>>,
+    /// The peers that were heard of since the start.
+    peers: RwLock<BTreeMap<NodeId, PeerState>>,
     visit: AtomicU64,
-    alive: RwLock<BTreeSet<NodeId>>,
+}
+
+/// What is known of a peer's node.
+#[derive(Clone, Copy, Debug)]
+enum PeerState {
+    /// It answers; a number that changes when it was away.
+    Up { visit: u64 },
+    /// It does not.
+    Down { since: Monotonic },
 }
 
 /// What this node knows of a group's leader.
@@ -50,9 +59,8 @@ impl Default for NodeView {
             new: RwLock::default(),
             elsewhere: RwLock::default(),
             failures: RwLock::default(),
-            visits: RwLock::default(),
+            peers: RwLock::default(),
             visit: AtomicU64::new(1),
-            alive: RwLock::default(),
         }
     }
 }
@@ -119,7 +127,12 @@ impl NodeView {
 
     /// The peers that answer, each with a number that changes when it was away.
     pub(crate) fn visits(&self) -> BTreeMap<NodeId, u64> {
-        self.visits.read().clone()
+        let peers = self.peers.read();
+        let up = peers.iter().filter_map(|(node, state)| match state {
+            PeerState::Up { visit } => Some((*node, *visit)),
+            PeerState::Down { .. } => None,
+        });
+        up.collect()
     }
 
     /// Why a group's replica is closed, if its storage failed.
@@ -131,13 +144,23 @@ impl NodeView {
     /// Whether the peer's node answers.
     #[must_use]
     pub fn is_alive(&self, node: NodeId) -> bool {
-        self.alive.read().contains(&node)
+        matches!(self.peers.read().get(&node), Some(PeerState::Up { .. }))
     }
 
     /// All peers that answer.
     #[must_use]
     pub fn alive(&self) -> BTreeSet<NodeId> {
-        self.alive.read().clone()
+        self.visits().into_keys().collect()
+    }
+
+    /// For how long the peer's node has not answered; zero if it does. One that was never heard of counts from
+    /// `started`, and so does one that went before.
+    pub(crate) fn silence(&self, node: NodeId, started: Monotonic, now: Monotonic) -> Duration {
+        match self.peers.read().get(&node) {
+            Some(PeerState::Up { .. }) => Duration::ZERO,
+            Some(PeerState::Down { since }) => now.since(started.max(*since)),
+            None => now.since(started),
+        }
     }
 
     pub(crate) fn set_image(&self, image: Arc<MetadataImage>) {
@@ -167,18 +190,14 @@ impl NodeView {
         self.changed();
     }
 
-    pub(crate) fn set_liveness(&self, node: NodeId, change: LivenessChange) {
-        match change {
+    pub(crate) fn set_liveness(&self, node: NodeId, change: LivenessChange, now: Monotonic) {
+        let state = match change {
             LivenessChange::Up | LivenessChange::Reset => {
-                self.alive.write().insert(node);
-                let visit = self.visit.fetch_add(1, Ordering::Relaxed);
-                self.visits.write().insert(node, visit);
+                PeerState::Up { visit: self.visit.fetch_add(1, Ordering::Relaxed) }
             }
-            LivenessChange::Down => {
-                self.alive.write().remove(&node);
-                self.visits.write().remove(&node);
-            }
-        }
+            LivenessChange::Down => PeerState::Down { since: now },
+        };
+        self.peers.write().insert(node, state);
         self.changed();
     }
 
@@ -231,5 +250,22 @@ mod tests {
         view.set_leader(GROUP, leader(None));
         view.first_leaders([GROUP].into_iter()).await;
         assert!(!waits(&view, &mut context), "it was waited for once");
+    }
+
+    #[test]
+    fn silence_counts_from_when_a_peer_went_or_from_the_start() {
+        let view = NodeView::default();
+        let at = |seconds| Monotonic::ZERO + Duration::from_secs(seconds);
+        let silence = |now| view.silence(NodeId(2), at(10), at(now)).as_secs();
+        assert_eq!((silence(10), silence(13)), (0, 3), "never heard of");
+        view.set_liveness(NodeId(2), LivenessChange::Up, at(14));
+        assert_eq!(silence(20), 0);
+        view.set_liveness(NodeId(2), LivenessChange::Down, at(20));
+        assert_eq!((silence(20), silence(25)), (0, 5));
+        assert_eq!((view.is_alive(NodeId(2)), view.alive().len(), view.visits().len()), (false, 0, 0));
+        view.set_liveness(NodeId(2), LivenessChange::Reset, at(26));
+        assert_eq!((silence(40), view.is_alive(NodeId(2)), view.visits().len()), (0, true, 1));
+        view.set_liveness(NodeId(3), LivenessChange::Down, at(2));
+        assert_eq!(view.silence(NodeId(3), at(10), at(13)).as_secs(), 3, "it went before the start");
     }
 }

@@ -161,6 +161,12 @@ pub const KEYS: &[Key] = &[
     ),
     one("alive-interval-ms", "MS", "100", "How often brokers show each other that they live"),
     one("alive-lapse-ms", "MS", "1000", "Silence after which a broker counts as down"),
+    one(
+        "broker-session-timeout-ms",
+        "MS",
+        "9000",
+        "How long Kafka clients are still told of a broker that counts as down",
+    ),
     one("election-timeout-min-ms", "MS", "300", "Shortest wait before a replica without a leader campaigns"),
     one("election-timeout-max-ms", "MS", "900", "Longest wait before a replica without a leader campaigns"),
     one("resend-ms", "MS", "200", "Wait for a follower's answer before entries are sent again"),

@@ -1,5 +1,6 @@
 //! Where everything is: Metadata and DescribeCluster.
 
+use super::fencing::{fenced, is_told};
 use super::{Door, errors, text};
 use crate::api::{auto_create, wait_for_topic};
 use crate::limits;
@@ -96,11 +97,15 @@ pub(super) fn describe_cluster(door: &Door, request: &DescribeClusterRequest) ->
             .with_error_code(ErrorCode::UnsupportedEndpointType.code())
             .with_error_message(Some(text("every broker here is a controller too: ask for brokers")));
     }
-    let brokers = endpoints(door).map(|endpoint| {
-        DescribeClusterBroker::default()
+    let fenced = fenced(door);
+    let brokers = registered_endpoints(door).filter_map(|(node, endpoint)| {
+        let is_fenced = fenced.contains(&node);
+        let broker = DescribeClusterBroker::default()
             .with_broker_id(BrokerId(endpoint.id))
             .with_host(endpoint.host)
             .with_port(endpoint.port)
+            .with_is_fenced(is_fenced);
+        (!is_fenced || request.include_fenced_brokers).then_some(broker)
     });
     let answer = match request.include_cluster_authorized_operations {
         true => answer.with_cluster_authorized_operations(CLUSTER_OPERATIONS),
@@ -195,29 +200,38 @@ pub(super) fn topic(door: &Door, name: &str) -> Option<Arc<TopicImage>> {
     image.topic_ids.get(name).and_then(|id| image.topics.get(id)).cloned()
 }
 
-/// Who leads a partition, as far as this broker knows; node -1 for nobody.
+/// Who leads a partition, as far as this broker knows; node -1 for nobody, or for one that clients are not told of.
 pub(super) fn leader(door: &Door, record: &PartitionRecord) -> Leader {
-    match door.broker.view.leader(record.group) {
-        Some(known) => Leader { id: known.leader.map_or(-1, node_id), epoch: epoch(known.term) },
+    let (leader, epoch) = match door.broker.view.leader(record.group) {
+        Some(known) => (known.leader, epoch(known.term)),
         // No replica here: the one that was meant to lead knows more.
-        None => Leader { id: record.replicas.first().copied().map_or(-1, node_id), epoch: -1 },
-    }
+        None => (record.replicas.first().copied(), -1),
+    };
+    Leader { id: leader.filter(|node| is_told(door, *node)).map_or(-1, node_id), epoch }
 }
 
-/// Every broker that has a Kafka listener.
+/// Every broker that has a Kafka listener and is not fenced: all that clients are to know.
 pub(super) fn endpoints(door: &Door) -> impl Iterator<Item = NodeEndpoint> {
+    let fenced = fenced(door);
+    let all = registered_endpoints(door);
+    all.filter(move |(node, _)| !fenced.contains(node)).map(|(_, endpoint)| endpoint)
+}
+
+/// Every broker that has a Kafka listener, down or not.
+fn registered_endpoints(door: &Door) -> impl Iterator<Item = (NodeId, NodeEndpoint)> + use<> {
     let image = door.broker.view.image();
-    let endpoints: Vec<NodeEndpoint> = image
+    let endpoints: Vec<(NodeId, NodeEndpoint)> = image
         .brokers
         .values()
         .filter_map(|record| {
             let (host, port) = record.kafka_address.as_deref()?.rsplit_once(':')?;
-            Some(NodeEndpoint {
+            let endpoint = NodeEndpoint {
                 id: node_id(record.node),
                 host: text(host.trim_start_matches('[').trim_end_matches(']')),
                 port: port.parse::<u16>().ok()?.into(),
                 rack: None,
-            })
+            };
+            Some((record.node, endpoint))
         })
         .collect();
     endpoints.into_iter()
@@ -226,7 +240,7 @@ pub(super) fn endpoints(door: &Door) -> impl Iterator<Item = NodeEndpoint> {
 /// Any broker serves admin requests, for it passes them on: this one does as well as another.
 fn controller(door: &Door) -> i32 {
     let known = door.broker.view.leader(GroupId::COORDINATOR).and_then(|group| group.leader);
-    node_id(known.unwrap_or(door.broker.identity.node()))
+    node_id(known.filter(|node| is_told(door, *node)).unwrap_or(door.broker.identity.node()))
 }
 
 fn cluster_id(door: &Door) -> String {

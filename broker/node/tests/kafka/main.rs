@@ -9,6 +9,7 @@ mod connections;
 mod deleting;
 mod every_group_version;
 mod every_version;
+mod fenced;
 mod fetching;
 mod handshake;
 mod internal;
