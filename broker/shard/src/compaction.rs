@@ -100,9 +100,9 @@ impl Compaction {
         self.done = None;
     }
 
-    /// Leadership begins: look soon.
-    pub fn begin_leading(&mut self) {
-        self.bytes_seen = None;
+    /// Leadership begins, or the topic's configs are others: look soon.
+    pub fn look_anew(&mut self) {
+        (self.bytes_seen, self.due) = (None, Monotonic::ZERO);
     }
 }
 

@@ -442,7 +442,7 @@ impl Body {
         match self {
             Self::Partition(partition) => {
                 partition.received = Index::ZERO;
-                partition.compaction.begin_leading();
+                partition.compaction.look_anew();
             }
             Self::Coordinator(coordinator) => coordinator.begin_leading(tail),
         }

@@ -48,7 +48,7 @@ impl Shard {
         }
         for (id, topic) in &image.topics {
             if !before.topics.get(id).is_some_and(|known| Arc::ptr_eq(known, topic)) {
-                self.follow_topic(topic, effects);
+                self.follow_topic(now, topic, effects);
             }
         }
         self.delete_leftovers(&image, effects);
@@ -85,7 +85,7 @@ impl Shard {
         });
     }
 
-    fn follow_topic<P>(&mut self, topic: &TopicImage, effects: &mut Vec<Effect<P>>) {
+    fn follow_topic<P>(&mut self, now: Now, topic: &TopicImage, effects: &mut Vec<Effect<P>>) {
         let settings = Settings::of(&topic.configs);
         let config = settings.log_config();
         for (index, partition) in (0..).map(PartitionIndex).zip(&topic.partitions) {
@@ -102,8 +102,14 @@ impl Shard {
                 effects.push(Effect::Open { group: id, config });
                 continue;
             };
-            if let Body::Partition(partition) = &mut group.body {
+            if let Body::Partition(partition) = &mut group.body
+                && partition.settings != settings
+            {
                 partition.settings = settings;
+                // What was to stay may go now, without anything being written.
+                partition.retention.look_anew();
+                partition.compaction.look_anew();
+                self.timers.want_retention(now.monotonic + self.config.timings.retention_interval);
             }
             if group.log_config != config {
                 group.log_config = config;

@@ -15,12 +15,20 @@ use raftline_proto::time::{Monotonic, Now, Timestamp};
 /// When retention last looked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RetentionState {
-    /// The partition's `committed_bytes` when size was looked at: without growth that rule lets nothing go.
-    bytes_seen: u64,
+    /// The partition's `committed_bytes` when size was looked at: without growth that rule lets nothing go. `None` if its
+    /// bound is another since.
+    bytes_seen: Option<u64>,
     /// When age, or size after growth, is looked at next.
     due: Monotonic,
     /// Whether segments are kept for the last snapshot of the producers alone.
     pub held: Held,
+}
+
+impl RetentionState {
+    /// The topic's configs are others: look soon.
+    pub fn look_anew(&mut self) {
+        (self.bytes_seen, self.due) = (None, Monotonic::ZERO);
+    }
 }
 
 /// What becomes of segments that are kept for the last snapshot of the producers.
@@ -87,7 +95,7 @@ impl Group {
             (Stage::Open(_), Body::Partition(partition)) => {
                 let settings = &partition.settings;
                 let empty = self.tail.start().offset == self.tail.high_watermark();
-                let grown = partition.retention.bytes_seen != partition.committed_bytes;
+                let grown = partition.retention.bytes_seen != Some(partition.committed_bytes);
                 // What is deleted goes when its segment is sealed.
                 let by_growth = settings.retention_bytes.is_some() || self.deleted_below().is_some();
                 let by_age = settings.retention_ms.is_some();
@@ -124,7 +132,7 @@ impl Group {
         };
         let retention = &mut partition.retention;
         retention.due = now.monotonic + slowest.max(turn.config.timings.retention_interval);
-        retention.bytes_seen = partition.committed_bytes;
+        retention.bytes_seen = Some(partition.committed_bytes);
         retention.held = Held::No;
         if older_than.is_some() || bytes_max.is_some() || below.is_some() {
             let up_to = raft.commit().next();

@@ -108,6 +108,22 @@ fn the_ratio_decides() {
 }
 
 #[test]
+fn another_ratio_is_gone_by_without_anything_being_written() {
+    let (mut world, group) =
+        compacted_topic(&[("min.cleanable.dirty.ratio", "0.8"), ("delete.retention.ms", "86400000")]);
+    for nth in 0..60 {
+        world.produce(group, &large(&format!("key-{nth}"), nth)).expect("acknowledged");
+    }
+    world.run_for(A_LOOK);
+    update(&mut world, group);
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(left(&mut world, group).len(), 80);
+    world.configure("state", "min.cleanable.dirty.ratio", "0.1");
+    world.run_for(A_LOOK);
+    assert_eq!(left(&mut world, group).len(), 62);
+}
+
+#[test]
 fn records_stay_as_they_are_for_the_least_lag() {
     let (mut world, group) = compacted_topic(&[("min.compaction.lag.ms", "200000")]);
     update(&mut world, group);

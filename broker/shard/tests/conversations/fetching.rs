@@ -177,3 +177,27 @@ fn retention_moves_the_start() {
     assert!(matches!(world.fetched(fetch), Err(FetchError::OffsetOutOfRange { .. })));
     world.assert_no_alarms();
 }
+
+#[test]
+fn a_stricter_retention_is_looked_at_without_anything_being_written() {
+    for (before, config, value) in [
+        (&[][..], "retention.ms", "1000"),
+        (&[("retention.ms", "-1"), ("retention.bytes", "1000000")], "retention.bytes", "1"),
+    ] {
+        let mut world = World::registered();
+        let command = world.topic("short", Some(1), before);
+        world.command(command).expect("created");
+        let group = world.group("short", 0);
+        for text in ["a", "b", "c"] {
+            world.produce(group, text).expect("acknowledged");
+        }
+        world.run_for(Duration::from_secs(100));
+        let leader = world.leader(group);
+        assert_eq!(world.describe(leader, group).expect("is here").start_offset, Offset(0));
+        world.configure("short", config, value);
+        world.run_for(Duration::from_secs(31));
+        let description = world.describe(leader, group).expect("is here");
+        assert!(description.start_offset >= Offset(2), "{config}: {description:?}");
+        world.assert_no_alarms();
+    }
+}

@@ -341,6 +341,13 @@ impl World {
         }
     }
 
+    /// Changes a topic's config.
+    pub fn configure(&mut self, topic: &str, config: &str, value: &str) {
+        let configs = [(config.to_owned(), Some(value.to_owned()))].into();
+        let command = CoordinatorCommand::AlterTopic { name: topic.to_owned(), configs };
+        assert_eq!(self.command(command), Ok(CoordinatorReply::Done));
+    }
+
     /// A partition's group, once all running nodes know it.
     pub fn group(&mut self, name: &str, partition: usize) -> GroupId {
         self.until("the topic on every node", |world| {
