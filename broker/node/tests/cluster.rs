@@ -7,9 +7,9 @@ mod common;
 use common::{Producing, Running, batch, configured, connect, create, leaders, values};
 use raftline_proto::api::fetch_request::From;
 use raftline_proto::api::{
-    CommitOffsetsRequest, CommittedOffset, CreateTopicRequest, DescribeConsumerGroupRequest, ErrorCode,
-    FetchOffsetsRequest, FetchRequest, InitProducerRequest, ListConsumerGroupsRequest, MetadataRequest,
-    NodeStatusRequest, TransferRequest,
+    AlterTopicRequest, CommitOffsetsRequest, CommittedOffset, CreateTopicRequest,
+    DescribeConsumerGroupRequest, ErrorCode, FetchOffsetsRequest, FetchRequest, InitProducerRequest,
+    ListConsumerGroupsRequest, MetadataRequest, NodeStatusRequest, TransferRequest,
 };
 use raftline_proto::batch::{BatchHeader, BatchView, Builder, Codec};
 use raftline_proto::time::Timestamp;
@@ -216,6 +216,8 @@ async fn a_compacted_topic_keeps_each_keys_last_record() {
         ("segment.bytes", "4096"),
         ("min.cleanable.dirty.ratio", "0.1"),
         ("delete.retention.ms", "0"),
+        // Not before all of it is there: what a look in between left would be too little for another one.
+        ("min.compaction.lag.ms", "3600000"),
     ];
     create(&mut first, "state", 1, &configs).await;
     let leader = leaders(&mut first, "state").await[0] as usize;
@@ -234,6 +236,9 @@ async fn a_compacted_topic_keeps_each_keys_last_record() {
         producing.produce("state", 0, keyed(["a", "b", "c"][nth % 3], Some(&value))).await;
     }
     producing.produce("state", 0, keyed("b", None)).await;
+    let reset = vec!["min.compaction.lag.ms".to_owned()];
+    let at_once = AlterTopicRequest { name: "state".to_owned(), reset, ..AlterTopicRequest::default() };
+    assert_eq!(first.alter_topic(at_once).await.unwrap().into_inner().error, None);
     let compacted = |kept: Vec<(u64, &str, bool)>| {
         let kept: Vec<(u64, String, bool)> =
             kept.into_iter().map(|(offset, key, value)| (offset, key.to_owned(), value)).collect();
