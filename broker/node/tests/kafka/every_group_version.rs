@@ -2,7 +2,7 @@
 //! in the versions of that round.
 
 use crate::client::{Connection, Lone, name, text};
-use crate::common::PATIENCE;
+use crate::common::{PATIENCE, create};
 use crate::every_version::served;
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -341,6 +341,59 @@ async fn new_groups() {
             .with_member_id(member_id)
             .with_member_epoch(-1);
         assert_eq!(connection.ask(version, &leaving).await.error_code, 0, "version {version}");
+    }
+    lone.stop().await;
+}
+
+/// KIP-1251: a member commits in the epoch that it knows; a heartbeat has moved it meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_may_cross_a_heartbeat() {
+    let mut lone = Lone::with_topic("t", 2).await;
+    let group = GroupId(text("crossing"));
+    let mut member = Member::of(lone.connect().await, group.clone(), 1);
+    member.find_coordinator().await;
+    let beat = |epoch: i32| {
+        ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group.clone())
+            .with_member_id(text("AAAAAAAAAAAAAAAAAAAAAQ"))
+            .with_member_epoch(epoch)
+    };
+    let joining = beat(0)
+        .with_rebalance_timeout_ms(10_000)
+        .with_subscribed_topic_names(Some(vec![name("t"), name("u")]))
+        .with_topic_partitions(Some(Vec::new()));
+    let answer = member.patiently(1, &joining, |answer| answer.error_code).await;
+    assert_eq!((answer.error_code, answer.member_epoch), (0, 1));
+    create(&mut lone.broker.client, "u", 1, &[]).await;
+    let moved =
+        async { while member.patiently(1, &beat(1), |answer| answer.error_code).await.member_epoch == 1 {} };
+    timeout(PATIENCE, moved).await.expect("the topic that came moves the epoch");
+    member.id = text("AAAAAAAAAAAAAAAAAAAAAQ");
+    let one = OffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(7);
+    // Of topics that it had in that epoch, in which; then of one that it has got since.
+    let cases: [(&[&str], i32, i16); 6] = [
+        (&["t"], 1, 0),
+        (&["t"], 2, 0),
+        (&["t"], 3, 113),
+        (&["u"], 2, 0),
+        (&["u"], 1, 113),
+        (&["t", "u"], 1, 113),
+    ];
+    for version in [8, 9] {
+        for (topics, epoch, expected) in cases {
+            let topics = topics.iter().map(|topic| {
+                OffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(vec![one.clone()])
+            });
+            let request = OffsetCommitRequest::default()
+                .with_group_id(group.clone())
+                .with_generation_id_or_member_epoch(epoch)
+                .with_member_id(member.id.clone())
+                .with_topics(topics.collect());
+            let answer = member.connection.ask(version, &request).await;
+            let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+            let codes: Vec<_> = partitions.map(|partition| partition.error_code).collect();
+            assert_eq!(codes, vec![expected; answer.topics.len()], "version {version}, epoch {epoch}");
+        }
     }
     lone.stop().await;
 }

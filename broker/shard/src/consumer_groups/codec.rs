@@ -12,7 +12,7 @@
 //! | 3 consumer group | group | epoch `i32`, target epoch `i32`, topics' digest `u64`, epoch time `i64` ms |
 //! | 4 its member | group, member id | instance id?, rack id?, client id, client host, rebalance timeout `u32` ms, list of topics, assignor?; then in version 2, which only members with a regular expression have, its text |
 //! | 5 a member's target | group, member id | list of topics, each with a list of partitions `i32` |
-//! | 6 where a member is | group, member id | member epoch `i32`, previous epoch `i32`, state `u8` (0 stable, 1 unrevoked, 2 unreleased), assigned and revoking, each as in 5 |
+//! | 6 where a member is | group, member id | member epoch `i32`, previous epoch `i32`, state `u8` (0 stable, 1 unrevoked, 2 unreleased), assigned and revoking, each as in 5; then in version 2, which only members have that have had partitions since an earlier epoch, these: list of topics, each with a list of partition `i32` and epoch `i32` |
 
 mod read;
 mod write;
@@ -75,6 +75,10 @@ const VALUE_VERSION: u8 = 1;
 /// The first byte of a member's value that has a regular expression: versions that know none refuse it, and read all
 /// other members.
 const MEMBER_VERSION_WITH_EXPRESSION: u8 = 2;
+
+/// The first byte of where a member is, if it has had partitions since an earlier epoch. The first version says the same
+/// of one that got all that it has in its epoch.
+const CURRENT_VERSION_WITH_EPOCHS: u8 = 2;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

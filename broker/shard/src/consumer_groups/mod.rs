@@ -42,6 +42,10 @@
 //! * Racks are kept and shown, and do not decide assignments.
 //! * What has no bound in Kafka has one here ([`limits`]).
 //!
+//! A commit may cross a heartbeat: in an older epoch it is taken for partitions that the member has had since then, as in
+//! Kafka from 4.3 on (KIP-1251). A leader reads that from the log; records of earlier versions do not say it, and the
+//! commit is refused then (`STALE_MEMBER_EPOCH`).
+//!
 //! As in Kafka, a member of the new protocol whose answer was lost must not carry out what an *earlier* answer told
 //! it: it heartbeats with everything it owns, and is told anew.
 //!

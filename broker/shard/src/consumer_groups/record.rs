@@ -11,6 +11,9 @@ use raftline_proto::time::Timestamp;
 /// Partitions by topic. Invariant: no empty sets.
 pub type Assignment = BTreeMap<String, BTreeSet<i32>>;
 
+/// Epochs by topic and partition. Invariant: no empty inner maps.
+pub type PartitionEpochs = BTreeMap<String, BTreeMap<i32, i32>>;
+
 /// One record; a value of `None` is a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupRecord {
@@ -181,6 +184,38 @@ pub struct CurrentValue {
     pub assigned: Assignment,
     /// What it is giving up, and may still own.
     pub revoking: Assignment,
+    /// Of partitions that it has had since before `member_epoch`: the epoch in which it got them, the
+    /// *assignment epoch* (KIP-1251). Invariant: only of partitions of `assigned` and `revoking`.
+    pub earlier_epochs: PartitionEpochs,
+}
+
+impl CurrentValue {
+    /// The epoch in which the member got a partition that it has; it has had it ever since. Records of versions that
+    /// did not keep that say no more than that it had it in `member_epoch`.
+    #[must_use]
+    pub fn owned_since(&self, topic: &str, partition: i32) -> Option<i32> {
+        let is_in = |own: &Assignment| own.get(topic).is_some_and(|own| own.contains(&partition));
+        let earlier = self.earlier_epochs.get(topic).and_then(|epochs| epochs.get(&partition)).copied();
+        (is_in(&self.assigned) || is_in(&self.revoking)).then(|| earlier.unwrap_or(self.member_epoch))
+    }
+
+    /// The same after `before`, with the epochs in which the member got what it still has.
+    ///
+    /// The epochs of members that join (0) and of those that left for a while (-2) are none to own anything in: what is
+    /// only known to have been theirs then begins anew.
+    #[must_use]
+    pub(super) fn after(self, before: &Self) -> Self {
+        let mut earlier_epochs = PartitionEpochs::new();
+        for (topic, partitions) in self.assigned.iter().chain(&self.revoking) {
+            for partition in partitions {
+                let since = before.owned_since(topic, *partition);
+                if let Some(epoch) = since.filter(|epoch| *epoch > 0 && *epoch != self.member_epoch) {
+                    earlier_epochs.entry(topic.clone()).or_default().insert(*partition, epoch);
+                }
+            }
+        }
+        Self { earlier_epochs, ..self }
+    }
 }
 
 /// What a member of the new protocol is waiting for.

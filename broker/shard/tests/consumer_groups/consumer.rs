@@ -9,7 +9,7 @@ use raftline_shard::consumer_groups::types::{
 use std::time::Duration;
 
 /// A world with topic `t` of `partitions`.
-fn world(partitions: i32) -> World {
+pub fn world(partitions: i32) -> World {
     let mut world = World::prompt();
     world.topics(&[("t", partitions, 1)]);
     world
@@ -51,7 +51,7 @@ pub fn owning(member_id: &str, epoch: i32, partitions: &[i32]) -> ConsumerHeartb
     ConsumerHeartbeat { owned: owns(partitions), ..beat(member_id, epoch) }
 }
 
-fn instance(instance: &str, beat: ConsumerHeartbeat) -> ConsumerHeartbeat {
+pub fn instance(instance: &str, beat: ConsumerHeartbeat) -> ConsumerHeartbeat {
     ConsumerHeartbeat { instance_id: Some(instance.into()), ..beat }
 }
 
@@ -82,7 +82,7 @@ pub fn describe(world: &mut World) -> ConsumerDescription {
 }
 
 /// `a` and `b` with two partitions each.
-fn pair(world: &mut World) {
+pub fn pair(world: &mut World) {
     assert_eq!(say(world, entering("a")), "1 [0, 1, 2, 3]");
     assert_eq!(say(world, entering("b")), "2 []", "a has everything yet");
     assert_eq!(say(world, beat("a", 1)), "1 [0, 1]", "a is to give two up");

@@ -55,6 +55,9 @@ struct Model {
     /// What committed records say of members, and how many were looked at.
     currents: BTreeMap<String, CurrentValue>,
     looked_at: usize,
+    /// Commits of older epochs.
+    late_taken: usize,
+    late_refused: usize,
 }
 
 impl Client {
@@ -124,7 +127,19 @@ impl Model {
         world.topics(&[("t", 4, 1)]);
         let (currents, ledger) = (BTreeMap::new(), Ledger::default());
         let (offset, partitions, has_u, looked_at) = (0, 4, false, 0);
-        Self { world, chance, clients, ledger, offset, partitions, has_u, currents, looked_at }
+        Self {
+            world,
+            chance,
+            clients,
+            ledger,
+            offset,
+            partitions,
+            has_u,
+            currents,
+            looked_at,
+            late_taken: 0,
+            late_refused: 0,
+        }
     }
 
     fn step(&mut self) {
@@ -203,16 +218,73 @@ impl Model {
     }
 
     fn commit(&mut self, at: usize) {
-        let client = &mut self.clients[at];
+        let late = [0, 0, 1, 2, 5][self.chance.index(5)];
+        let any = i32::try_from(self.chance.below(4)).expect("small");
+        let client = &self.clients[at];
         let held = client.held.get("t").and_then(|partitions| partitions.first().copied());
-        if let (Some(partition), None) = (held, &client.commit) {
-            self.offset += 1;
-            let offset = self.offset;
-            self.ledger.ask(partition, offset);
-            let commit: OffsetCommit = commit(&client.member_id, client.epoch, partition, offset);
-            let request = self.world.ask(GroupRequest::OffsetCommit(commit));
-            client.commit = Some((request, partition, offset));
+        if client.commit.is_some() || client.epoch == 0 {
+            return;
         }
+        match held {
+            Some(partition) if late == 0 => {
+                let request = self.ask_to_commit(at, client.epoch, partition);
+                self.clients[at].commit = Some(request);
+            }
+            // What it commits now it said when it was in an earlier epoch.
+            Some(_) | None if late > 0 => {
+                let partition = held.filter(|_| late < 5).unwrap_or(any);
+                self.commit_late(at, (client.epoch - late).max(0), partition);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn ask_to_commit(&mut self, at: usize, epoch: i32, partition: i32) -> (RequestId, i32, i64) {
+        self.offset += 1;
+        let offset = self.offset;
+        self.ledger.ask(partition, offset);
+        let commit: OffsetCommit = commit(&self.clients[at].member_id, epoch, partition, offset);
+        (self.world.ask(GroupRequest::OffsetCommit(commit)), partition, offset)
+    }
+
+    fn commit_late(&mut self, at: usize, epoch: i32, partition: i32) {
+        let member_id = self.clients[at].member_id.clone();
+        let (is_member, has_had) = self.has_had(&member_id, epoch, partition);
+        let commit = self.ask_to_commit(at, epoch, partition);
+        match self.world.answers.get(&commit.0) {
+            Some(Err(GroupError::StaleMemberEpoch)) => {
+                assert!(is_member && !has_had, "{member_id} has had {partition} since {epoch}");
+                self.late_refused += 1;
+            }
+            Some(Err(_)) => {}
+            Some(Ok(_)) | None => {
+                assert!(has_had, "{member_id} has not had {partition} since {epoch}");
+                self.late_taken += 1;
+            }
+        }
+        self.clients[at].commit = Some(commit);
+    }
+
+    /// Whether the member's last record is no tombstone, and whether it has had the partition in all its records from one
+    /// of this epoch or before.
+    fn has_had(&self, member_id: &str, epoch: i32, partition: i32) -> (bool, bool) {
+        let mut since = None;
+        let mut is_member = false;
+        for record in self.world.log.iter().chain(&self.world.uncommitted) {
+            let GroupRecord::ConsumerCurrent { member_id: of, value, .. } = record else { continue };
+            if of != member_id {
+                continue;
+            }
+            is_member = value.is_some();
+            let has = |value: &CurrentValue| {
+                pairs(&value.assigned).chain(pairs(&value.revoking)).any(|own| own == ("t", partition))
+            };
+            since = match value {
+                Some(value) if has(value) => since.or(Some(value.member_epoch).filter(|epoch| *epoch > 0)),
+                Some(_) | None => None,
+            };
+        }
+        (is_member, since.is_some_and(|since| since <= epoch))
     }
 
     fn leave(&mut self, at: usize) {
@@ -326,6 +398,7 @@ fn one_owner_each(currents: &BTreeMap<String, CurrentValue>) {
 
 #[test]
 fn no_partition_is_with_two_members() {
+    let (mut taken, mut refused) = (0, 0);
     for seed in seeds(300) {
         let _failing = Failing(seed);
         let mut model = Model::new(seed);
@@ -333,5 +406,8 @@ fn no_partition_is_with_two_members() {
             model.step();
         }
         model.settle();
+        taken += model.late_taken;
+        refused += model.late_refused;
     }
+    assert!(taken > 100 && refused > 100, "commits of older epochs: {taken} taken, {refused} refused");
 }

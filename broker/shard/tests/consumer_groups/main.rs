@@ -7,6 +7,7 @@ mod classic;
 mod consumer;
 mod consumer_model;
 mod expressions;
+mod late_commits;
 mod ledger;
 mod model;
 mod offsets;

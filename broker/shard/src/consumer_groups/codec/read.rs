@@ -1,12 +1,12 @@
 //! The reading half: see [`super`] for the layout.
 
-use super::{MEMBER_VERSION_WITH_EXPRESSION, RecordError, VALUE_VERSION};
+use super::{CURRENT_VERSION_WITH_EPOCHS, MEMBER_VERSION_WITH_EXPRESSION, RecordError, VALUE_VERSION};
 use crate::consumer_groups::limits::{
     ASSIGNED_PARTITIONS_MAX, ASSIGNED_TOPICS_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, SUBSCRIBED_TOPICS_MAX,
 };
 use crate::consumer_groups::record::{
     Assignment, ClassicMemberValue, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue,
-    GroupRecord, MemberState, OffsetValue,
+    GroupRecord, MemberState, OffsetValue, PartitionEpochs,
 };
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
@@ -86,8 +86,8 @@ pub(super) fn consumer_target(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Rea
 
 pub(super) fn consumer_current(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
     let (group, member_id) = (text(key)?, text(key)?);
-    let value = value(bytes, |reader| {
-        Ok(CurrentValue {
+    let value = versioned(bytes, CURRENT_VERSION_WITH_EPOCHS, |version, reader| {
+        let value = CurrentValue {
             member_epoch: i32(reader)?,
             previous_epoch: i32(reader)?,
             state: match reader.u8()? {
@@ -98,7 +98,11 @@ pub(super) fn consumer_current(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Re
             },
             assigned: assignment(reader)?,
             revoking: assignment(reader)?,
-        })
+            earlier_epochs: PartitionEpochs::new(),
+        };
+        let with_epochs = version == CURRENT_VERSION_WITH_EPOCHS;
+        let earlier_epochs = if with_epochs { partition_epochs(reader)? } else { PartitionEpochs::new() };
+        Ok(CurrentValue { earlier_epochs, ..value })
     })?;
     Ok(GroupRecord::ConsumerCurrent { group, member_id, value })
 }
@@ -143,6 +147,15 @@ fn assignment(reader: &mut Reader<'_>) -> Read<Assignment> {
         let topic = text(reader)?;
         let partitions = list(reader, ASSIGNED_PARTITIONS_MAX, 4, i32)?;
         Ok((topic, partitions.into_iter().collect::<BTreeSet<i32>>()))
+    })?;
+    Ok(topics.into_iter().collect())
+}
+
+fn partition_epochs(reader: &mut Reader<'_>) -> Read<PartitionEpochs> {
+    let topics = list(reader, ASSIGNED_TOPICS_MAX, 6, |reader| {
+        let topic = text(reader)?;
+        let epochs = list(reader, ASSIGNED_PARTITIONS_MAX, 8, |reader| Ok((i32(reader)?, i32(reader)?)))?;
+        Ok((topic, epochs.into_iter().collect()))
     })?;
     Ok(topics.into_iter().collect())
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::consumer_groups::record::{
     Assignment, ClassicMemberValue, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue,
-    MemberState, OffsetValue,
+    MemberState, OffsetValue, PartitionEpochs,
 };
 use crate::consumer_groups::testing::Chance;
 use alloc::format;
@@ -32,6 +32,12 @@ fn byte_string(chance: &mut Chance) -> Vec<u8> {
 fn assignment(chance: &mut Chance) -> Assignment {
     (0..chance.below(3))
         .map(|_| (text(chance), (0..chance.below(4)).map(|_| int32(chance)).collect()))
+        .collect()
+}
+
+fn epochs(chance: &mut Chance) -> PartitionEpochs {
+    (0..chance.below(3))
+        .map(|_| (text(chance), (0..chance.below(4)).map(|_| (int32(chance), int32(chance))).collect()))
         .collect()
 }
 
@@ -107,6 +113,7 @@ fn record(chance: &mut Chance) -> GroupRecord {
                 state: states[chance.index(3)],
                 assigned: assignment(chance),
                 revoking: assignment(chance),
+                earlier_epochs: epochs(chance),
             });
             GroupRecord::ConsumerCurrent { group, member_id: text(chance), value }
         }
@@ -201,6 +208,33 @@ fn a_member_with_an_expression_has_the_second_version() {
     let second: Vec<u8> = [2].into_iter().chain(rest).chain([2, 0, b'a', b'.']).collect();
     assert_eq!((&same_key, value.as_ref()), (&key, Some(&second)));
     assert_eq!(GroupRecord::decode(&key, Some(&second)), Ok(member(Some("a."))));
+    let third: Vec<u8> = [3].into_iter().chain(rest).collect();
+    assert_eq!(GroupRecord::decode(&key, Some(&third)), Err(RecordError::Version { found: 3 }));
+}
+
+/// Where a member is has a version of its own if it has had partitions since an earlier epoch, and no other layout if not.
+#[test]
+fn a_member_with_earlier_epochs_has_the_second_version() {
+    let current = |earlier_epochs: PartitionEpochs| {
+        let value = CurrentValue {
+            member_epoch: 5,
+            previous_epoch: 4,
+            assigned: [("t".into(), [3].into())].into(),
+            earlier_epochs,
+            ..CurrentValue::default()
+        };
+        GroupRecord::ConsumerCurrent { group: "g".into(), member_id: "m".into(), value: Some(value) }
+    };
+    let epochs: PartitionEpochs = [("t".into(), [(3, 2)].into())].into();
+    let rest = [5, 0, 0, 0, 4, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, b't', 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
+    let (key, value) = current(PartitionEpochs::new()).encode();
+    let first: Vec<u8> = [1].into_iter().chain(rest).collect();
+    assert_eq!(value, Some(first));
+    let (same_key, value) = current(epochs.clone()).encode();
+    let earlier = [1, 0, 0, 0, 1, 0, b't', 1, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0];
+    let second: Vec<u8> = [2].into_iter().chain(rest).chain(earlier).collect();
+    assert_eq!((&same_key, value.as_ref()), (&key, Some(&second)));
+    assert_eq!(GroupRecord::decode(&key, Some(&second)), Ok(current(epochs)));
     let third: Vec<u8> = [3].into_iter().chain(rest).collect();
     assert_eq!(GroupRecord::decode(&key, Some(&third)), Err(RecordError::Version { found: 3 }));
 }

@@ -1,9 +1,9 @@
 //! The writing half: see [`super`] for the layout.
 
-use super::{MEMBER_VERSION_WITH_EXPRESSION, VALUE_VERSION, kind};
+use super::{CURRENT_VERSION_WITH_EPOCHS, MEMBER_VERSION_WITH_EXPRESSION, VALUE_VERSION, kind};
 use crate::consumer_groups::record::{
     Assignment, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue, GroupRecord, MemberState,
-    OffsetValue,
+    OffsetValue, PartitionEpochs,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -57,6 +57,9 @@ fn version(record: &GroupRecord) -> u8 {
     match record {
         GroupRecord::ConsumerMember { value: Some(value), .. } if value.subscribed_regex.is_some() => {
             MEMBER_VERSION_WITH_EXPRESSION
+        }
+        GroupRecord::ConsumerCurrent { value: Some(value), .. } if !value.earlier_epochs.is_empty() => {
+            CURRENT_VERSION_WITH_EPOCHS
         }
         GroupRecord::Offset { .. }
         | GroupRecord::Classic { .. }
@@ -132,6 +135,9 @@ fn current(writer: &mut Writer, value: &CurrentValue) {
     });
     assignment(writer, &value.assigned);
     assignment(writer, &value.revoking);
+    if !value.earlier_epochs.is_empty() {
+        partition_epochs(writer, &value.earlier_epochs);
+    }
 }
 
 fn assignment(writer: &mut Writer, assignment: &Assignment) {
@@ -141,6 +147,18 @@ fn assignment(writer: &mut Writer, assignment: &Assignment) {
         count(writer, partitions.len());
         for partition in partitions {
             writer.u32(partition.cast_unsigned());
+        }
+    }
+}
+
+fn partition_epochs(writer: &mut Writer, epochs: &PartitionEpochs) {
+    count(writer, epochs.len());
+    for (topic, epochs) in epochs {
+        text(writer, topic);
+        count(writer, epochs.len());
+        for (partition, epoch) in epochs {
+            writer.u32(partition.cast_unsigned());
+            writer.u32(epoch.cast_unsigned());
         }
     }
 }

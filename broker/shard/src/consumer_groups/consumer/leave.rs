@@ -95,8 +95,9 @@ impl ConsumerGroup {
             member_epoch: LEFT_FOR_A_WHILE,
             state: MemberState::Stable,
             revoking: Assignment::new(),
-            ..current
+            ..current.clone()
         };
+        let value = value.after(&current);
         let (group, member_id) = (self.id.clone(), String::from(id));
         self.plan(GroupRecord::ConsumerCurrent { group, member_id, value: Some(value) }, plan);
         if let Some(session) = self.sessions.get_mut(id) {

@@ -18,7 +18,7 @@ pub(super) fn reconcile(
             current.clone()
         }
         MemberState::Stable | MemberState::UnrevokedPartitions | MemberState::UnreleasedPartitions => {
-            advance(current, target_epoch, target, owned, others)
+            advance(current, target_epoch, target, owned, others).after(current)
         }
     }
 }
@@ -50,7 +50,7 @@ fn advance(
         previous_epoch: if moved { current.member_epoch } else { current.previous_epoch },
         state: if waits { MemberState::UnreleasedPartitions } else { MemberState::Stable },
         assigned,
-        revoking: Assignment::new(),
+        ..CurrentValue::default()
     }
 }
 

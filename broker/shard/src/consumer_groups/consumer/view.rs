@@ -3,9 +3,9 @@
 use super::ConsumerGroup;
 use crate::consumer_groups::assignor::preferred;
 use crate::consumer_groups::expressions::{Catalog, TopicNames};
-use crate::consumer_groups::record::{ConsumerMemberValue, MemberState};
+use crate::consumer_groups::record::{ConsumerMemberValue, CurrentValue, MemberState};
 use crate::consumer_groups::types::{
-    ConsumerDescription, ConsumerMemberDescription, GroupError, OffsetCommit, OffsetFetch,
+    ConsumerDescription, ConsumerMemberDescription, GroupError, OffsetCommit, OffsetFetch, TopicPartition,
 };
 use alloc::string::String;
 
@@ -54,7 +54,9 @@ impl ConsumerGroup {
         }
     }
 
-    /// Whether this member may commit offsets in this epoch.
+    /// Whether this member may commit these offsets in this epoch: in its own, or in an older one if it has had all of
+    /// these partitions ever since (KIP-1251). A commit may be on its way while a heartbeat's answer moves the epoch;
+    /// what others have had in between may not be set back by it.
     ///
     /// # Errors
     /// What it has to do instead.
@@ -62,7 +64,11 @@ impl ConsumerGroup {
         if commit.generation < 0 && self.is_empty() {
             return Ok(());
         }
-        self.check_member(&commit.member_id, commit.generation)
+        let checked = self.check_member(&commit.member_id, commit.generation);
+        match self.state.currents.get(&commit.member_id) {
+            Some(current) if checked.is_err() && current.has_had(commit) => Ok(()),
+            Some(_) | None => checked,
+        }
     }
 
     /// Whether this member may fetch offsets in this epoch; without a member, anybody may.
@@ -100,5 +106,16 @@ impl ConsumerGroup {
             Some(current) if current.member_epoch == epoch => Ok(()),
             Some(_) | None => Err(GroupError::StaleMemberEpoch),
         }
+    }
+}
+
+impl CurrentValue {
+    /// Whether the commit is from an older epoch, and the member has had all its partitions since then or before.
+    fn has_had(&self, commit: &OffsetCommit) -> bool {
+        let mut partitions = commit.offsets.iter().map(|offset| &offset.topic_partition);
+        commit.generation < self.member_epoch
+            && partitions.all(|TopicPartition { topic, partition }| {
+                self.owned_since(topic, *partition).is_some_and(|epoch| epoch <= commit.generation)
+            })
     }
 }
