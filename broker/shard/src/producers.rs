@@ -22,7 +22,7 @@
 //! known may begin anywhere (KIP-360).
 
 use crate::limits::{BATCHES_REMEMBERED, PRODUCERS_MAX};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -96,10 +96,8 @@ impl Producers {
     pub fn judge(&self, info: &BatchInfo) -> Verdict {
         let Some(stamp) = info.producer else { return Verdict::Append };
         let pending = self.pending.get(&stamp.id);
-        let latest = pending.and_then(VecDeque::back).copied();
-        let latest = latest.filter(|batch| batch.entry.index > self.settled_through());
         // KIP-360: a producer not known (any more) may begin anywhere.
-        let Some(latest) = latest.or_else(|| self.settled(stamp.id).last()) else { return Verdict::Append };
+        let Some(latest) = self.latest(stamp.id) else { return Verdict::Append };
         if stamp.epoch < latest.epoch {
             return Verdict::Fenced { current: latest.epoch, found: stamp.epoch };
         }
@@ -218,6 +216,25 @@ impl Producers {
     /// Whether committed entries say something of a producer: then the last committed snapshot has to stay in the log.
     pub fn has_committed(&self) -> bool {
         !self.committed.producers.is_empty()
+    }
+
+    /// Of each producer, the stamp that its next batch is to have.
+    pub fn next_stamps(&self) -> Vec<ProducerBatch> {
+        let of_snapshots = self.pending_snapshots.iter().flat_map(|snapshot| snapshot.producers.iter());
+        let mut ids: BTreeSet<ProducerId> = of_snapshots.map(|producer| producer.id).collect();
+        ids.extend(self.committed.producers.keys().chain(self.pending.keys()));
+        let next = |id| {
+            let Batch { epoch, last_sequence, .. } = self.latest(id)?;
+            Some(ProducerBatch { id, epoch, base_sequence: sequence_after(last_sequence, 1) })
+        };
+        ids.into_iter().filter_map(next).collect()
+    }
+
+    /// The last batch of a producer, committed or not.
+    fn latest(&self, id: ProducerId) -> Option<Batch> {
+        let pending = self.pending.get(&id).and_then(VecDeque::back).copied();
+        let latest = pending.filter(|batch| batch.entry.index > self.settled_through());
+        latest.or_else(|| self.settled(id).last())
     }
 
     /// The last batches of a producer, before those that are pending: by the last snapshot that is not committed yet, or

@@ -18,6 +18,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use raftline_proto::entry::ProducerBatch;
 use raftline_proto::ids::{GroupId, NodeId, Term};
 use raftline_proto::time::{Monotonic, Now};
 use raftline_raft::types::{Input, Message, Output};
@@ -265,6 +266,16 @@ impl Shard {
     /// The groups on this shard.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.groups.keys().copied()
+    }
+
+    /// What this replica knows of a partition's idempotent producers: of each, the stamp that its next batch is to have.
+    /// For those who watch a replica from outside.
+    #[must_use]
+    pub fn producers(&self, group: GroupId) -> Vec<ProducerBatch> {
+        match self.groups.get(&group).map(|group| &group.body) {
+            Some(Body::Partition(partition)) => partition.producers.next_stamps(),
+            Some(Body::Coordinator(_)) | None => Vec::new(),
+        }
     }
 
     fn tick<P>(&mut self, now: Now, effects: &mut Vec<Effect<P>>) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use raftline_proto::entry::{EntryHeader, EntryKind, ProducerBatch};
-use raftline_proto::ids::{EntryId, GroupId, HardState, Index, NodeId, Offset, Term};
+use raftline_proto::ids::{EntryId, GroupId, HardState, Index, NodeId, Offset, ProducerId, Term};
+use raftline_proto::producers::SEQUENCE_MAX;
 use raftline_raft::types::Message;
 use raftline_shard::types::Durability;
 
@@ -63,6 +64,12 @@ impl Digest {
     pub fn is_data(&self) -> bool {
         self.header.kind == EntryKind::Data
     }
+}
+
+/// Where an idempotent producer begins: every other one shortly before sequences wrap.
+#[must_use]
+pub fn first_sequence(id: ProducerId) -> u32 {
+    if id.0.is_multiple_of(2) { SEQUENCE_MAX - 20 } else { 0 }
 }
 
 /// What a node's stable storage holds of one group, read from the simulated disk as a power cut would leave it.
@@ -239,6 +246,17 @@ pub enum Fact<'a> {
         producer: ProducerBatch,
         /// What the leader expects next.
         expected: u32,
+    },
+    /// What a replica knows of idempotent producers: when it is elected, and at the end of a run.
+    Producers {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// Its term.
+        term: Term,
+        /// Of each that it knows, the stamp that it expects next.
+        next: &'a [ProducerBatch],
     },
     /// A node started again and opened a group; `last` is where its recovered log ends.
     Reopened {

@@ -17,6 +17,8 @@ pub enum Mark {
     DuplicateAnswered,
     /// A retry of an idempotent producer was answered as a duplicate by another leader than took it first.
     DuplicateAcrossLeaders,
+    /// An idempotent producer's sequence passed its greatest number within a batch.
+    SequenceWrapped,
     /// A candidate was refused.
     VoteRefused,
     /// A pre-vote was refused because a leader was alive.
@@ -68,13 +70,14 @@ pub enum Mark {
 }
 
 /// All marks: what [`Marks`] counts.
-pub const ALL: [Mark; 30] = [
+pub const ALL: [Mark; 31] = [
     Mark::FollowerTruncates,
     Mark::OldTermPendingAtElection,
     Mark::TornTailCut,
     Mark::CommitBeforeLeaderSync,
     Mark::DuplicateAnswered,
     Mark::DuplicateAcrossLeaders,
+    Mark::SequenceWrapped,
     Mark::VoteRefused,
     Mark::PreVoteRefused,
     Mark::AppendRejected,

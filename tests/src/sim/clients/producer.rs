@@ -9,6 +9,7 @@ use raftline_broker::payload::OutReply;
 use raftline_proto::batch::{BatchHeader, Builder, Codec, Header};
 use raftline_proto::entry::ProducerBatch;
 use raftline_proto::ids::{GroupId, NodeId, ProducerId};
+use raftline_proto::producers::SEQUENCE_MAX;
 use raftline_proto::time::{Monotonic, Timestamp};
 use raftline_shard::types::{
     CoordinatorCommand, CoordinatorError, CoordinatorReply, Durability, ProduceError, Reply,
@@ -16,6 +17,7 @@ use raftline_shard::types::{
 
 use super::{Around, Ask, Call, Wishes};
 use crate::sim::chance::Odds;
+use crate::sim::facts::first_sequence;
 use crate::sim::node::WALL_START;
 
 /// How a producer works.
@@ -145,7 +147,8 @@ impl Producer {
             self.asking = None;
             match reply {
                 Some(OutReply::Shard(Reply::Coordinated(Ok(CoordinatorReply::ProducerId(id))))) => {
-                    self.id = Some(id)
+                    self.id = Some(id);
+                    self.next_sequence = first_sequence(id);
                 }
                 Some(OutReply::Shard(Reply::Coordinated(Err(CoordinatorError::NotLeader { leader })))) => {
                     self.leader = leader;
@@ -225,7 +228,7 @@ impl Producer {
             u32::try_from(around.chance.between(1, u64::from(self.habits.records_max))).expect("small");
         if let Some(id) = self.id {
             builder.set_producer(ProducerBatch { id, epoch: 0, base_sequence: self.next_sequence });
-            self.next_sequence += count;
+            self.next_sequence = (self.next_sequence + count) & SEQUENCE_MAX;
         }
         let millis = i64::try_from(around.now.0 / 1000).expect("virtual time is short");
         let timestamp = Timestamp(WALL_START + millis);

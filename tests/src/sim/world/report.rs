@@ -133,6 +133,7 @@ impl World {
         view.voters.clone_from(&described.membership.voters);
         if described.role == Role::Leader && described.term > view.elected {
             self.elected(life, group, described.term);
+            self.show_producers(life, shard, group, described.term);
         }
         self.committed(life, group, (described.role, described.term), described.commit);
         let high_watermark = described.high_watermark;
@@ -155,6 +156,15 @@ impl World {
         self.counts.elections += 1;
         self.shorten_reign(life, group);
         self.trace(Place::at(life.node, group), "elected", term.0, || format!("leads in term {term}"));
+    }
+
+    /// Shows the checkers what a replica knows of idempotent producers.
+    pub(super) fn show_producers(&mut self, life: Life, shard: usize, group: GroupId, term: Term) {
+        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
+            return;
+        };
+        let next = unit.shard.producers(group);
+        self.judge.fact(&Fact::Producers { life, group, term, next: &next });
     }
 
     fn committed(&mut self, life: Life, group: GroupId, (role, term): (Role, Term), commit: Index) {

@@ -7,6 +7,7 @@ use raftline_broker::payload::{OutReply, Payload};
 use raftline_proto::entry::BatchInfo;
 use raftline_proto::ids::{GroupId, NodeId, Term, TopicId};
 use raftline_proto::metadata::BrokerRecord;
+use raftline_proto::producers::SEQUENCE_MAX;
 use raftline_proto::time::Monotonic;
 use raftline_shard::coordinator::configs::Cleanup;
 use raftline_shard::image::MetadataImage;
@@ -351,6 +352,11 @@ impl World {
                     if self.users.first_asked.get(&content) != Some(&life.node) {
                         self.mark(Mark::DuplicateAcrossLeaders);
                     }
+                }
+                let last =
+                    info.producer.map(|producer| u64::from(producer.base_sequence + info.record_count));
+                if last.is_some_and(|last| last > u64::from(SEQUENCE_MAX) + 1) {
+                    self.mark(Mark::SequenceWrapped);
                 }
                 self.counts.acks += u64::from(*durability == Durability::Quorum);
                 let (base_offset, record_count, durability) =
