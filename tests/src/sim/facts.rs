@@ -127,6 +127,8 @@ pub enum Fact<'a> {
         log: &'a [Digest],
         /// The entry before the first of `log`.
         log_start: EntryId,
+        /// Who votes, as it sees it.
+        voters: &'a [NodeId],
     },
     /// A replica appended an entry after `previous` (not yet durable).
     Appended {

@@ -52,6 +52,7 @@ mod tests {
             term: Term(3),
             log: &[],
             log_start: id(0, 0),
+            voters: &VOTERS,
         };
         must_trip(ElectionSafety::default(), &[elected(1, 3, &[]), again], "two leaders");
     }

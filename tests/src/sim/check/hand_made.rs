@@ -8,6 +8,9 @@ use crate::sim::facts::{Digest, Life};
 
 pub(super) const GROUP: GroupId = GroupId(7);
 
+/// Who votes in all histories.
+pub(super) const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
 pub(super) fn life(node: u32) -> Life {
     Life { node: NodeId(node), start: 0 }
 }
@@ -48,7 +51,6 @@ fn digest(term: u64, index: u64, offset: u64, kind: EntryKind, record_count: u32
 
 /// Entries that become committed for the first time, held by a majority of three.
 pub(super) fn first_committed(term: u64, entries: &[Digest]) -> Fact<'_> {
-    const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
     let (term, is_commit_index) = (Term(term), true);
     Fact::FirstCommitted { group: GROUP, term, is_commit_index, entries, voters: &VOTERS, holders: &[] }
 }
@@ -62,7 +64,14 @@ pub(super) fn appended(node: u32, previous: EntryId, entry: &Digest) -> Fact<'_>
 }
 
 pub(super) fn elected(node: u32, term: u64, log: &[Digest]) -> Fact<'_> {
-    Fact::Elected { life: life(node), group: GROUP, term: Term(term), log, log_start: EntryId::ZERO }
+    Fact::Elected {
+        life: life(node),
+        group: GROUP,
+        term: Term(term),
+        log,
+        log_start: EntryId::ZERO,
+        voters: &VOTERS,
+    }
 }
 
 /// The checker must accept all but the last fact, and refuse that one with these words.

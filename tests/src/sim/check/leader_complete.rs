@@ -53,7 +53,7 @@ impl Check for LeaderComplete {
 
     fn observe(&mut self, fact: &Fact<'_>, ledger: &Ledger) -> Result<(), String> {
         match fact {
-            Fact::Elected { life, group, term, log, log_start } => {
+            Fact::Elected { life, group, term, log, log_start, voters: _ } => {
                 let election = Election::new(*life, log, *log_start);
                 let missing = ledger
                     .entries(*group)

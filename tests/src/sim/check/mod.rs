@@ -19,6 +19,7 @@ mod offsets;
 mod quorum_durable;
 mod rest;
 mod vote_durable;
+mod voted;
 mod watermark;
 
 use std::fmt;
@@ -66,6 +67,7 @@ impl Default for Checks {
             checks: vec![
                 Box::new(fit::Fit),
                 Box::<election::ElectionSafety>::default(),
+                Box::<voted::VotedFor>::default(),
                 Box::<log_matching::LogMatching>::default(),
                 Box::<leader_complete::LeaderComplete>::default(),
                 Box::<commit_kept::CommitKept>::default(),

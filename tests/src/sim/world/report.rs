@@ -148,7 +148,8 @@ impl World {
         view.leads = true;
         let own = view.entries.partition_point(|entry| entry.id().term < term);
         let log = &view.entries[..own];
-        self.judge.fact(&Fact::Elected { life, group, term, log, log_start: view.start });
+        let voters = &view.voters;
+        self.judge.fact(&Fact::Elected { life, group, term, log, log_start: view.start, voters });
         let committed = self.judge.checks.ledger().last(group);
         if log.last().is_some_and(|last| last.id().index > committed) {
             self.judge.marks.hit(Mark::OldTermPendingAtElection);
