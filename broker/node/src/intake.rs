@@ -24,6 +24,27 @@ pub(crate) fn validate(configs: &BTreeMap<String, String>, bytes: &Bytes) -> Res
     Ok(info)
 }
 
+/// Which records to blame, by their place in the batch, for what [`validate`] found: all that have no key, for a client
+/// tells its callers which of a refused batch's records they have to change. Else the first one, behind which nothing can
+/// be read. At most [`BLAMED_RECORDS_MAX`].
+pub(crate) fn blamed(bytes: &Bytes, found: &BatchError) -> Vec<u32> {
+    match *found {
+        BatchError::Record { reason: RecordError::NoKey, .. } => {
+            let Ok(view) = BatchView::open(bytes) else { return Vec::new() };
+            let keyless = (0..).zip(view.records()).filter_map(|(at, record)| match record {
+                Ok(record) if record.key.is_none() => Some(at),
+                Ok(_) | Err(_) => None,
+            });
+            keyless.take(BLAMED_RECORDS_MAX).collect()
+        }
+        BatchError::Record { at, .. } => vec![at],
+        _ => Vec::new(),
+    }
+}
+
+/// Records of a refused batch that an answer names: so that it is not larger than most requests are.
+const BLAMED_RECORDS_MAX: usize = 1000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

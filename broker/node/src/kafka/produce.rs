@@ -114,7 +114,7 @@ async fn begin(
         Err(found) => {
             return Waiting::Decided(Box::new(ProducePartitionAnswer {
                 message: Some(text(found.to_string())),
-                record_errors: record_errors(&found),
+                record_errors: record_errors(&bytes, &found),
                 ..ProducePartitionAnswer::of_error(index, error_code(&found))
             }));
         }
@@ -142,11 +142,12 @@ async fn begin(
     }
 }
 
-/// Which record is to blame, where it is one.
-fn record_errors(found: &BatchError) -> Vec<RecordError> {
-    let BatchError::Record { at, reason } = found else { return Vec::new() };
-    let at = i32::try_from(*at).unwrap_or(i32::MAX);
-    vec![RecordError { at, message: Some(text(reason.to_string())) }]
+/// Which records are to blame.
+fn record_errors(bytes: &Bytes, found: &BatchError) -> Vec<RecordError> {
+    let BatchError::Record { reason, .. } = found else { return Vec::new() };
+    let why = text(reason.to_string());
+    let blamed = intake::blamed(bytes, found).into_iter();
+    blamed.map(|at| RecordError { at: at.cast_signed(), message: Some(why.clone()) }).collect()
 }
 
 /// What a producer of a topic with these configs waits for.

@@ -234,17 +234,24 @@ async fn records_of_a_compacted_topic_have_keys() {
     create(&mut lone.broker.client, "t", 1, &[("cleanup.policy", "compact")]).await;
     let mut connection = lone.connect().await;
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
-        let batch = |keys: [Option<&[u8]>; 2]| {
+        let batch = |keys: &[Option<&[u8]>]| {
             let mut builder = Builder::new(codec);
             for key in keys {
-                builder.push(Timestamp(0), key, Some(b"value"), &[]).unwrap();
+                builder.push(Timestamp(0), *key, Some(b"value"), &[]).unwrap();
             }
             builder.build()
         };
-        let refused = connection.produce(9, "t", 0, batch([Some(b"a"), None])).await;
-        let named: Vec<i32> = refused.record_errors.iter().map(|record| record.batch_index).collect();
-        assert_eq!((refused.error_code, named), (87, vec![1]), "{codec:?}");
-        assert_eq!(answer(&mut connection, batch([Some(b"a"), Some(b"b")])).await, 0, "{codec:?}");
+        for (keys, blamed) in [
+            (&[Some(&b"a"[..]), None][..], &[1][..]),
+            (&[None, Some(b"a"), Some(b""), None, None], &[0, 3, 4]),
+        ] {
+            let refused = connection.produce(9, "t", 0, batch(keys)).await;
+            let named: Vec<i32> = refused.record_errors.iter().map(|record| record.batch_index).collect();
+            assert_eq!((refused.error_code, &*named), (87, blamed), "{codec:?}");
+        }
+        let many = connection.produce(9, "t", 0, batch(&[None; 1500])).await;
+        assert_eq!((many.error_code, many.record_errors.len()), (87, 1000), "{codec:?}");
+        assert_eq!(answer(&mut connection, batch(&[Some(b"a"), Some(b"b")])).await, 0, "{codec:?}");
     }
     lone.stop().await;
 }
