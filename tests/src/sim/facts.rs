@@ -40,6 +40,17 @@ pub struct Digest {
     pub records: u32,
     /// What it has all replicas keep, if it commands a compaction.
     pub rule: Option<Rule>,
+    /// What else it says, if it is a command.
+    pub told: Option<Told>,
+}
+
+/// What a command tells all replicas of a log's beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// All below is deleted.
+    DeleteBelow(Offset),
+    /// What is known of idempotent producers: entries before it are not needed for that any more.
+    Producers,
 }
 
 impl Digest {
@@ -345,6 +356,59 @@ pub enum Fact<'a> {
         group: GroupId,
         /// The first offset left.
         start_offset: Offset,
+    },
+    /// A topic says how much of its partitions' logs stays: for each partition, once.
+    Keeps {
+        /// Which partition.
+        group: GroupId,
+        /// Segments go while at least so much is left.
+        bytes: u64,
+    },
+    /// A replica let go of its log's beginning.
+    LetGo {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The last entry gone.
+        start: EntryId,
+        /// The first offset left.
+        start_offset: Offset,
+        /// What is left of the log, at that moment.
+        left_bytes: u64,
+    },
+    /// A node started again: where a log begins.
+    Begins {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The entry before the first.
+        start: EntryId,
+        /// The first offset left.
+        start_offset: Offset,
+        /// How much of it there is, or was when it let go of something last.
+        left_bytes: u64,
+    },
+    /// A consumer was answered that what it asked for is gone.
+    SentOn {
+        /// By whom.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The first offset left, as it was told.
+        start_offset: Offset,
+    },
+    /// The end of a run: how large a replica's log is.
+    FinalBytes {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// The whole log.
+        bytes: u64,
+        /// It is less than this above what the topic keeps, once retention has looked.
+        unsettled_bytes_max: u64,
     },
     /// The end of a run: the first offset that a replica shows.
     FinalStart {

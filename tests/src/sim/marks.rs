@@ -65,12 +65,16 @@ pub enum Mark {
     TombstonesDropped,
     /// Records were deleted by request.
     Erased,
+    /// Retention let go of records: more was left than the topic says is kept.
+    Retained,
+    /// Retention would have let go of more, but for a snapshot of the producers.
+    RetentionHeld,
     /// A replica was so far behind that it began anew where its leader's log begins.
     BegunAnew,
 }
 
 /// All marks: what [`Marks`] counts.
-pub const ALL: [Mark; 31] = [
+pub const ALL: [Mark; 33] = [
     Mark::FollowerTruncates,
     Mark::OldTermPendingAtElection,
     Mark::TornTailCut,
@@ -101,12 +105,20 @@ pub const ALL: [Mark; 31] = [
     Mark::Compacted,
     Mark::TombstonesDropped,
     Mark::Erased,
+    Mark::Retained,
+    Mark::RetentionHeld,
     Mark::BegunAnew,
 ];
 
 /// How often each mark was hit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marks([u64; ALL.len()]);
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self([0; ALL.len()])
+    }
+}
 
 impl Marks {
     /// Counts one hit.

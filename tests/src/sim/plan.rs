@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use raftline_proto::ids::TopicId;
 use raftline_shard::config::Timings;
 
 use super::chance::{Chance, Odds};
@@ -140,6 +141,14 @@ impl Upkeep {
     pub fn is_any(&self) -> bool {
         self.erasures.is_some() || self.configs.iter().any(|configs| !configs.is_empty())
     }
+
+    /// How much of each partition's log of a topic stays; `None` if all does.
+    #[must_use]
+    pub fn retention_bytes(&self, topic: TopicId) -> Option<u64> {
+        let nth = usize::try_from(topic.0).ok()?.checked_sub(1)?;
+        let (_, bytes) = self.configs.get(nth)?.iter().find(|(name, _)| *name == "retention.bytes")?;
+        Some(bytes.parse().expect("a number of bytes"))
+    }
 }
 
 impl Plan {
@@ -158,6 +167,7 @@ impl Plan {
         plan.load.window = chance.between(1, 5);
         plan.load.plain = u32::from(chance.coin());
         plan.draw_upkeep(&mut Chance::from_seed(seed ^ 0xc0c0));
+        plan.draw_retention(&mut Chance::from_seed(seed ^ 0x4e7a));
         plan.draw_network(&mut chance);
         plan.draw_faults(&mut chance);
         if plan.family == Family::Adversarial && nodes > 1 && chance.hit(Odds::percent(25)) {
@@ -283,6 +293,19 @@ impl Plan {
             self.upkeep.erasures = Some(chance.span(Duration::from_millis(200), Duration::from_millis(1500)));
             self.timings.retention_interval =
                 chance.span(Duration::from_millis(100), Duration::from_millis(500));
+        }
+    }
+
+    /// Some topics that are not compacted keep a few segments only.
+    fn draw_retention(&mut self, chance: &mut Chance) {
+        let segment_bytes = self.segment_bytes;
+        for configs in self.upkeep.configs.iter_mut().filter(|configs| configs.is_empty()) {
+            if chance.hit(Odds::percent(30)) {
+                let bytes = segment_bytes * chance.between(1, 4);
+                configs.push(("retention.bytes", bytes.to_string()));
+                self.timings.retention_interval =
+                    chance.span(Duration::from_millis(100), Duration::from_millis(500));
+            }
         }
     }
 

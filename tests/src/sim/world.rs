@@ -1,7 +1,7 @@
 //! The world: the cluster, the network and the clients of one run, and the loop that lets things happen.
 //!
 //! In reading order: this file (what there is, what can happen), `turn` (a shard's turn and what comes out of it),
-//! `watch` and `report` (what the checkers are shown), `compacting`, `disks`, `links`, `faults`, `users`, `ending`.
+//! `watch` and `report` (what the checkers are shown), `compacting`, `retaining`, `disks`, `links`, `faults`, `users`, `ending`.
 
 mod compacting;
 mod disks;
@@ -10,6 +10,7 @@ mod faults;
 mod links;
 mod port;
 mod report;
+mod retaining;
 mod turn;
 mod users;
 pub mod watch;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use raftline_broker::executor::{CompactionDone, CompactionJob};
 use raftline_broker::payload::{OutReply, PeerMessage};
-use raftline_proto::ids::{BootId, GroupId, NodeId};
+use raftline_proto::ids::{BootId, GroupId, Index, NodeId};
 use raftline_proto::time::Monotonic;
 use raftline_storage::{Allocation, SimDisk};
 
@@ -48,6 +49,8 @@ pub struct World {
     pub(super) counts: Counts,
     pub(super) views: Views,
     durable: DurableLogs,
+    /// Each entry's size in the logs that were letting go of something with a sync about to fail.
+    unsure: BTreeMap<(NodeId, GroupId), Vec<(Index, u64)>>,
     /// Pairs that are trying to connect.
     dialling: BTreeSet<(NodeId, NodeId)>,
     /// Faults are over.
@@ -158,6 +161,7 @@ impl World {
             counts: Counts::default(),
             views: Views::new(),
             durable: DurableLogs::default(),
+            unsure: BTreeMap::new(),
             dialling: BTreeSet::new(),
             calm: false,
             chance,

@@ -46,7 +46,7 @@ fn digest(term: u64, index: u64, offset: u64, kind: EntryKind, record_count: u32
     };
     let content = if record_count == 0 { 0 } else { term * 1_000_000 + index };
     let bytes = term * 1_000_000 + index;
-    Digest { header, bytes, content, producer: None, records: record_count, rule: None }
+    Digest { header, bytes, content, producer: None, records: record_count, rule: None, told: None }
 }
 
 /// Entries that become committed for the first time, held by a majority of three.

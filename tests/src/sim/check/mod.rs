@@ -18,6 +18,7 @@ mod log_matching;
 mod offsets;
 mod quorum_durable;
 mod rest;
+mod retention;
 mod vote_durable;
 mod voted;
 mod watermark;
@@ -82,6 +83,7 @@ impl Default for Checks {
                 Box::<idempotence::OncePerProducer>::default(),
                 Box::new(compaction::KeyedKept),
                 Box::<deletion::DeletedGone>::default(),
+                Box::<retention::KeptLongEnough>::default(),
                 Box::new(bounded::Bounded),
                 Box::<rest::Rest>::default(),
             ],

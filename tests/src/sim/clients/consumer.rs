@@ -21,7 +21,7 @@ pub struct Consumer {
     next_tag: u64,
     /// When to ask again.
     ask_at: Monotonic,
-    /// Whether somebody deletes what it has not read yet.
+    /// Whether what it has not read yet may go.
     records: Lasting,
 }
 
@@ -30,8 +30,8 @@ pub struct Consumer {
 pub enum Lasting {
     /// For as long as a run goes.
     Stay,
-    /// An operator deletes the oldest.
-    AreDeleted,
+    /// The oldest are deleted by an operator, or let go by retention. What goes is judged by the checkers.
+    MayGo,
 }
 
 impl Consumer {
@@ -131,7 +131,7 @@ impl Consumer {
             FetchError::NotLeader { leader, .. } => self.leader = *leader,
             FetchError::UnknownGroup | FetchError::Busy => self.leader = None,
             FetchError::OffsetOutOfRange { start_offset, .. }
-                if self.records == Lasting::AreDeleted && *start_offset > self.next =>
+                if self.records == Lasting::MayGo && *start_offset > self.next =>
             {
                 self.next = *start_offset;
             }

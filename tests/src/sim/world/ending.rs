@@ -174,6 +174,7 @@ impl World {
             }
             let start_offset = described.start_offset;
             self.judge.fact(&Fact::FinalStart { life: view.life, group, start_offset });
+            self.show_bytes(view.life, shard, group);
             self.show_held(view.life, shard, group);
             self.show_producers(view.life, shard, group, described.term);
             let leader = if described.role == Role::Leader { Some(node) } else { described.leader };

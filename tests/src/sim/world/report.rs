@@ -25,6 +25,7 @@ impl World {
         events: &[Event<Payload>],
         touched: &mut BTreeSet<GroupId>,
     ) {
+        self.mark_held(events);
         for event in events {
             let group = match event {
                 Event::Opened { group, recovered } => {
@@ -54,6 +55,7 @@ impl World {
             format!("through {last}, {hard_state:?}")
         });
         self.judge.fact(&Fact::Reopened { life, group, last, hard_state });
+        self.show_begins(life, shard, group);
         let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
             return;
         };

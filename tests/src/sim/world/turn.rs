@@ -90,9 +90,13 @@ impl World {
             if self.dies_now(life) {
                 return;
             }
+            let before = self.start_before(life, shard, &effect);
             self.with_port(life, shard, |unit, port, answers| {
                 unit.executor.perform(&mut vec![effect], port, answers);
             });
+            if let Some(before) = before {
+                self.show_let_go(life, shard, before);
+            }
         }
         if self.dies_now(life) {
             return;

@@ -11,7 +11,9 @@ use raftline_proto::producers::SEQUENCE_MAX;
 use raftline_proto::time::Monotonic;
 use raftline_shard::coordinator::configs::Cleanup;
 use raftline_shard::image::MetadataImage;
-use raftline_shard::types::{CoordinatorCommand, Durability, Event, ProduceError, Reply, RequestId};
+use raftline_shard::types::{
+    CoordinatorCommand, Durability, Event, FetchError, ProduceError, Reply, RequestId,
+};
 
 use super::watch::{content_of, records, served};
 use super::{Step, World};
@@ -36,7 +38,7 @@ pub struct Users {
     /// Partitions that have clients.
     served: Vec<GroupId>,
     /// Partitions seen in an image and still without clients.
-    found: Vec<(GroupId, Cleanup)>,
+    found: Vec<(GroupId, TopicId, Cleanup)>,
     /// Topics wanted.
     topics: usize,
     /// Requests handed to a node.
@@ -107,9 +109,9 @@ impl Users {
         if image.topics.len() < self.topics.min(1) {
             return;
         }
-        for topic in image.topics.values() {
+        for (id, topic) in &image.topics {
             for partition in &topic.partitions {
-                let found = (partition.group, Cleanup::of(&topic.configs));
+                let found = (partition.group, *id, Cleanup::of(&topic.configs));
                 if !self.served.contains(&partition.group) && !self.found.contains(&found) {
                     self.found.push(found);
                 }
@@ -179,8 +181,12 @@ impl World {
 
     /// Gives newly found partitions their clients.
     pub(super) fn spawn_clients(&mut self) {
-        for (group, cleanup) in std::mem::take(&mut self.users.found) {
+        for (group, topic, cleanup) in std::mem::take(&mut self.users.found) {
             self.users.served.push(group);
+            let retention_bytes = self.plan.upkeep.retention_bytes(topic);
+            if let Some(bytes) = retention_bytes {
+                self.judge.fact(&Fact::Keeps { group, bytes });
+            }
             let load = self.users.load;
             let keys = cleanup.compacts().then_some(self.plan.upkeep.keys);
             let erasures = self.plan.upkeep.erasures.filter(|_| cleanup == Cleanup::Delete);
@@ -206,7 +212,8 @@ impl World {
                 self.add_client(Client::Producer(Producer::new(habits, self.heap.now())));
             }
             for _ in 0..load.consumers {
-                let lasting = if erasures.is_some() { Lasting::AreDeleted } else { Lasting::Stay };
+                let may_go = erasures.is_some() || retention_bytes.is_some();
+                let lasting = if may_go { Lasting::MayGo } else { Lasting::Stay };
                 self.add_client(Client::Consumer(Consumer::new(group, self.heap.now(), lasting)));
             }
             if let Some(pause) = erasures {
@@ -389,6 +396,16 @@ impl World {
                     format!("below {start_offset}")
                 });
                 self.judge.fact(&Fact::Deleted { group, start_offset });
+            }
+            (
+                Asked::Fetch { group, from },
+                OutReply::Shard(Reply::Fetched(Err(FetchError::OffsetOutOfRange { start_offset, .. }))),
+            ) if start_offset > from => {
+                let (group, start_offset) = (*group, *start_offset);
+                self.trace(Place::at(life.node, group), "sent on", start_offset.0, || {
+                    format!("from {from} to {start_offset}")
+                });
+                self.judge.fact(&Fact::SentOn { life, group, start_offset });
             }
             (Asked::Fetch { group, from }, OutReply::Fetched(fetched)) => {
                 self.judge_fetch(life, *group, *from, fetched, pending.since);

@@ -10,7 +10,7 @@ use raftline_proto::entry::{EntryHeader, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, GroupId, Index, NodeId, Offset, Term};
 use raftline_storage::{Log, SimDisk};
 
-use crate::sim::facts::{Digest, Life, Record, Rule, ServedBatch};
+use crate::sim::facts::{Digest, Life, Record, Rule, ServedBatch, Told};
 use crate::sim::trace::mix;
 
 /// A replica's log as last read, and what of it was reported.
@@ -146,14 +146,17 @@ pub fn digest(header: EntryHeader, entry: &[u8]) -> Result<Digest, String> {
         | EntryKind::Command
         | EntryKind::Gap => (0, None, 0),
     };
-    let rule = match header.kind {
+    let (rule, told) = match header.kind {
         EntryKind::Command => match Command::decode(payload).map_err(|error| error.to_string())? {
-            Command::Compact { through, tombstones_before, .. } => Some(Rule { through, tombstones_before }),
-            Command::TrimTo { .. } | Command::Producers { .. } => None,
+            Command::Compact { through, tombstones_before, .. } => {
+                (Some(Rule { through, tombstones_before }), None)
+            }
+            Command::TrimTo { offset } => (None, Some(Told::DeleteBelow(offset))),
+            Command::Producers { .. } => (None, Some(Told::Producers)),
         },
-        _ => None,
+        _ => (None, None),
     };
-    Ok(Digest { header, bytes: hash(entry), content, producer, records, rule })
+    Ok(Digest { header, bytes: hash(entry), content, producer, records, rule, told })
 }
 
 /// Stands for what a producer sent: the batch without what the leader stamps.
