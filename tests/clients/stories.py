@@ -206,3 +206,4 @@ class Compacted:
         self.cluster.lead_elsewhere(self.TOPIC, 0, leader)
         wait_for("another replica has the same", lambda: read(self.TOPIC) == left, 60)
         self.cluster.start(leader)
+        self.cluster.wait_until_ready()
