@@ -206,6 +206,30 @@ class Cluster:
         assert error == 0, f"list offsets of {topic}/{partition}: error {error}"
         return struct.unpack(">qq", answer.take(16))[1]
 
+    def coordinator(self, group):
+        """The broker that coordinates a group; `None` while there is none."""
+        answer = self.ask(self.any_broker(), 10, 0, struct.pack(">h", len(group)) + group.encode())
+        error, broker = answer.i16(), answer.i32()
+        return broker if error == 0 else None
+
+    def committed(self, coordinator, group, topic, partitions):
+        """What a group has committed, by partition, -1 for nothing; `None` if that broker does not say."""
+
+        def text(text):
+            return struct.pack(">h", len(text)) + text.encode()
+
+        wanted = struct.pack(f">i{len(partitions)}i", len(partitions), *partitions)
+        answer = self.ask(coordinator, 9, 1, text(group) + struct.pack(">i", 1) + text(topic) + wanted)
+        answer.i32(), answer.text()
+        found = {}
+        for _ in range(answer.i32()):
+            partition, (offset,) = answer.i32(), struct.unpack(">q", answer.take(8))
+            answer.text()
+            if answer.i16() != 0:
+                return None
+            found[partition] = offset
+        return found
+
     def wait_for_records(self, topic, partition, count):
         """Waits until a partition has that many, through a change of leaders."""
 
