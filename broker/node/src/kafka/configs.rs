@@ -282,7 +282,7 @@ async fn change(
     } else {
         decide(&door.broker, tonic::Request::new(request)).await.error
     };
-    refused.map_or(Ok(()), |error| Err((errors::native(&error), error.message)))
+    refused.map_or(Ok(()), |error| Err(errors::refused(error)))
 }
 
 // Kinds of resources.

@@ -79,6 +79,11 @@ pub(super) fn native(found: &pb::Error) -> ErrorCode {
     }
 }
 
+/// The same with its text.
+pub(super) fn refused(found: pb::Error) -> (ErrorCode, String) {
+    (native(&found), found.message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

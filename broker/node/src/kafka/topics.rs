@@ -16,7 +16,7 @@ use raftline_kafka::kafka_protocol::messages::{
     TopicName,
 };
 use raftline_proto::api::{
-    AddPartitionsRequest, CreateTopicRequest, DeleteTopicRequest, Error, InitProducerRequest,
+    AddPartitionsRequest, CreateTopicRequest, DeleteTopicRequest, InitProducerRequest,
 };
 use raftline_proto::ids::TopicId;
 use raftline_shard::coordinator::configs::{CONFIG_KEYS, effective};
@@ -52,10 +52,6 @@ type Refused = (ErrorCode, String);
 
 fn refused(error: ErrorCode, why: impl Into<String>) -> Refused {
     (error, why.into())
-}
-
-fn native(error: Error) -> Refused {
-    (errors::native(&error), error.message)
 }
 
 async fn create_one(
@@ -100,14 +96,14 @@ async fn create_one(
         configs: configs.clone().into_iter().collect(),
     };
     if validate_only {
-        rehearse(&door.broker, request).map_err(native)?;
+        rehearse(&door.broker, request).map_err(errors::refused)?;
         let partitions = if partitions == 0 { door.broker.default_partitions } else { partitions };
         let replication = if replication == 0 { door.broker.default_replication } else { replication };
         return Ok(described(CreatableTopicResult::default(), partitions, replication, &configs));
     }
     let reply = decide(&door.broker, tonic::Request::new(request)).await;
     if let Some(error) = reply.error {
-        return Err(native(error));
+        return Err(errors::refused(error));
     }
     // Known here as a rule by now; else the client gets the numbers from Metadata.
     let image = metadata::topic(door, &topic.name);
@@ -211,10 +207,10 @@ pub(super) async fn add_partitions(
         } else {
             let more = AddPartitionsRequest { name: topic.name.to_string(), total: count };
             if request.validate_only {
-                rehearse(&door.broker, more).map_err(native)
+                rehearse(&door.broker, more).map_err(errors::refused)
             } else {
                 let reply = decide(&door.broker, tonic::Request::new(more)).await;
-                reply.error.map_or(Ok(()), |error| Err(native(error)))
+                reply.error.map_or(Ok(()), |error| Err(errors::refused(error)))
             }
         };
         let result = CreatePartitionsTopicResult::default().with_name(topic.name);
