@@ -198,8 +198,7 @@ class Cluster:
         return self._offset(topic, partition, -1)
 
     def _offset(self, topic, partition, time):
-        name = struct.pack(">h", len(topic)) + topic.encode()
-        body = struct.pack(">ii", -1, 1) + name + struct.pack(">iiq", 1, partition, time)
+        body = struct.pack(">ii", -1, 1) + text(topic) + struct.pack(">iiq", 1, partition, time)
         answer = self.ask(self.leader(topic, partition), 2, 1, body)
         answer.i32(), answer.text(), answer.i32(), answer.i32()
         error = answer.i16()
@@ -208,16 +207,12 @@ class Cluster:
 
     def coordinator(self, group):
         """The broker that coordinates a group; `None` while there is none."""
-        answer = self.ask(self.any_broker(), 10, 0, struct.pack(">h", len(group)) + group.encode())
+        answer = self.ask(self.any_broker(), 10, 0, text(group))
         error, broker = answer.i16(), answer.i32()
         return broker if error == 0 else None
 
     def committed(self, coordinator, group, topic, partitions):
         """What a group has committed, by partition, -1 for nothing; `None` if that broker does not say."""
-
-        def text(text):
-            return struct.pack(">h", len(text)) + text.encode()
-
         wanted = struct.pack(f">i{len(partitions)}i", len(partitions), *partitions)
         answer = self.ask(coordinator, 9, 1, text(group) + struct.pack(">i", 1) + text(topic) + wanted)
         answer.i32(), answer.text()
@@ -248,9 +243,6 @@ class Cluster:
     def create(self, topic, partitions=1, **configs):
         """Makes a topic with three replicas; in a config's name `_` stands for a dot."""
 
-        def text(text):
-            return struct.pack(">h", len(text)) + text.encode()
-
         body = struct.pack(">i", 1) + text(topic) + struct.pack(">ihii", partitions, BROKERS, 0, len(configs))
         for name, value in configs.items():
             body += text(name.replace("_", ".")) + text(str(value))
@@ -274,6 +266,11 @@ class Cluster:
                 if re.search(r"panicked| ERROR |Kafka connection closed", line):
                     found.append(f"broker {broker}: {line}")
         return found
+
+
+def text(text):
+    """As requests have it."""
+    return struct.pack(">h", len(text)) + text.encode()
 
 
 class Reader:

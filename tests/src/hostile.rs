@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use kafka_protocol::protocol::Encodable;
+use raftline_broker::limits::KAFKA_CLOSE_LINES_PER_SECOND;
 use raftline_client::proto::ids::NodeId;
 use raftline_kafka::api::Api;
 use raftline_kafka::messages::shape;
@@ -57,6 +58,7 @@ pub async fn run(program: &str, hostile: Hostile) -> anyhow::Result<()> {
     let address = std::fs::read_to_string(cluster.data_dir(node).join("kafka.addr"))?;
     let address: SocketAddr = address.trim().parse().context("the Kafka listener's address")?;
 
+    let started = wall_clock();
     let rounds = hostile.frames.div_ceil(ROUND_FRAMES_MAX).max(1);
     let (mut alone, mut beside_sound, mut beside_hostile) =
         (Took::default(), Took::default(), Took::default());
@@ -104,6 +106,8 @@ pub async fn run(program: &str, hostile: Hostile) -> anyhow::Result<()> {
     let closes = log.lines().filter(|line| line.contains("Kafka connection closed")).count();
     println!("log lines about closed connections: {closes}");
     ensure!(closes > 0 && closed > 0, "the frames were not hostile");
+    let lines_max = u64::from(KAFKA_CLOSE_LINES_PER_SECOND) * (started.elapsed().as_secs() + 2);
+    ensure!(closes as u64 <= lines_max, "{closes} lines in the log, {lines_max} allowed");
     let status = cluster.stop(node);
     ensure!(status.success(), "the broker ended with {status}");
     println!("green");
