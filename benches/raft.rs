@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use raftline_proto::ids::{Index, Membership, NodeId};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::{
-    AckWanted, AppendResult, Entry, Input, Message, Output, Recovered, ReplicateOutcome, Role,
+    AckWanted, AppendResult, Entry, Input, Message, Output, Recovered, ReplicateOutcome, Role, Round,
 };
 use raftline_raft::{Config, Raft};
 use std::collections::VecDeque;
@@ -123,10 +123,10 @@ impl Group {
                         entries: Vec::new(),
                     });
                 }
-                Output::Replicate { to, term, previous, from, up_to, commit, ack, .. } => {
+                Output::Replicate { to, term, previous, from, up_to, commit, ack, round, .. } => {
                     let entries = self.log[offset(from)..offset(up_to)].to_vec();
                     let bytes = entries.iter().map(|entry| entry.entry_bytes).sum();
-                    let message = Message::Append { term, previous, commit, ack };
+                    let message = Message::Append { term, previous, commit, ack, round };
                     self.wires.push_back(Wire { from: name(at), to: place(to), message, entries });
                     let outcome = ReplicateOutcome::Sent;
                     self.tell(at, Input::Replicated { to, term, from, up_to, bytes, outcome });
@@ -136,6 +136,7 @@ impl Group {
                 | Output::Reset { .. }
                 | Output::Committed { .. }
                 | Output::Received { .. }
+                | Output::Confirmed { .. }
                 | Output::RoleChanged { .. }
                 | Output::MembershipChanged(_) => {}
                 Output::Alarm(alarm) => panic!("{alarm:?}"),
@@ -169,10 +170,16 @@ fn queues(wires: &mut VecDeque<Wire>, count: u64) {
         })
         .collect();
     for to in 1..3 {
-        let append = || Message::Append { term, previous, commit: Index(count), ack: AckWanted::Durable };
+        let append = || Message::Append {
+            term,
+            previous,
+            commit: Index(count),
+            ack: AckWanted::Durable,
+            round: Round(0),
+        };
         let result =
             AppendResult::Matched { durable: Index(count), received: Index(count), commit: Index(count) };
-        let reply = || Message::AppendReply { term, result };
+        let reply = || Message::AppendReply { term, result, round: Round(0) };
         wires.push_back(Wire { from: name(LEADER), to, message: append(), entries: entries.clone() });
         wires.push_back(Wire { from: name(to), to: LEADER, message: reply(), entries: Vec::new() });
         wires.push_back(Wire { from: name(LEADER), to, message: append(), entries: Vec::new() });

@@ -143,7 +143,8 @@ fn run(batches: &[Bytes], bodies: &[EntryBody]) -> Vec<u8> {
 
 fn frame(entries: Vec<u8>) -> peer::PeerFrame {
     let previous = Some(peer::EntryId { term: 1, index: 0 });
-    let append = peer::Append { term: 1, previous, commit: 0, ack_memory: false, entries: entries.into() };
+    let append =
+        peer::Append { term: 1, previous, commit: 0, ack_memory: false, entries: entries.into(), round: 0 };
     let message = Some(group_message::Message::Append(append));
     let messages = vec![peer::GroupMessage { group: 1, message }];
     let batch = peer::Batch { from_incarnation: 1, to_incarnation: 2, messages };

@@ -409,7 +409,13 @@ mod tests {
         let mut raft = at_the_last_term(PreVote::On);
         let (now, term, leader) = (Monotonic::ZERO, Term(TERM_MAX), NodeId(2));
         let (previous, commit) = (EntryId::ZERO, raftline_proto::ids::Index::ZERO);
-        let append = Message::Append { term, previous, commit, ack: crate::types::AckWanted::Durable };
+        let append = Message::Append {
+            term,
+            previous,
+            commit,
+            ack: crate::types::AckWanted::Durable,
+            round: crate::types::Round(0),
+        };
         let mut outputs = Vec::new();
         raft.step(now, Input::Message { from: leader, message: append, entries: &[] }, &mut outputs);
         outputs.clear();

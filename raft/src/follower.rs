@@ -1,7 +1,7 @@
 //! Following a leader: taking its entries, and telling it what is held here, once it is (Raft §5.3).
 
 use crate::raft::{Raft, State};
-use crate::types::{AckWanted, Alarm, AppendResult, Entry, LogStart, Message, Output};
+use crate::types::{AckWanted, Alarm, AppendResult, Entry, LogStart, Message, Output, Round};
 use alloc::vec::Vec;
 use raftline_proto::ids::{EntryId, Index, NodeId, Term};
 use raftline_proto::time::Monotonic;
@@ -17,6 +17,10 @@ pub(crate) struct Following {
     leader_commit: Index,
     /// The durable index last told.
     told: Index,
+    /// The leader's latest question whether it still leads.
+    round: Round,
+    /// The round last told.
+    round_told: Round,
     /// Whether an answer is due at the end of the batch.
     answer: Answer,
 }
@@ -31,7 +35,14 @@ impl Following {
     /// At the beginning of a term, or of belief in its leader. What is committed is in every later leader's log
     /// (Leader Completeness, Raft §5.4.3); what comes after it is not known to be.
     pub(crate) const fn new(commit: Index) -> Self {
-        Self { verified: commit, leader_commit: Index::ZERO, told: Index::ZERO, answer: Answer::None }
+        Self {
+            verified: commit,
+            leader_commit: Index::ZERO,
+            told: Index::ZERO,
+            round: Round(0),
+            round_told: Round(0),
+            answer: Answer::None,
+        }
     }
 
     /// The log could not keep what comes after `last`.
@@ -52,6 +63,8 @@ pub(crate) struct Append<'a> {
     pub(crate) commit: Index,
     /// Which acknowledgements are wanted.
     pub(crate) ack: AckWanted,
+    /// The leader's latest question whether it still leads.
+    pub(crate) round: Round,
     /// What to append.
     pub(crate) entries: &'a [Entry],
 }
@@ -65,6 +78,9 @@ impl Raft {
         if let Some(entry) = malformed(append) {
             outputs.push(Output::Alarm(Alarm::MalformedAppend { from: append.from, entry }));
             return;
+        }
+        if let State::Follower(following) = &mut self.state {
+            following.round = following.round.max(append.round);
         }
         match self.compare(append.previous) {
             Agreement::Holds => self.accept(now, append, outputs),
@@ -162,7 +178,8 @@ impl Raft {
         // Appends of one term may overtake each other: an older one verifies less.
         following.verified = following.verified.max(through);
         following.leader_commit = following.leader_commit.max(append.commit);
-        let at_once = fresh.is_empty() || append.ack == AckWanted::Memory;
+        let at_once =
+            fresh.is_empty() || append.ack == AckWanted::Memory || following.round > following.round_told;
         if at_once {
             following.answer = Answer::Due;
         }
@@ -255,11 +272,18 @@ impl Raft {
         // What is durable past `verified` may be an older leader's: the present one must not count it as its own.
         let durable = durable.min(received);
         following.told = durable;
+        following.round_told = following.round;
         self.answer(leader, AppendResult::Matched { durable, received, commit: self.commit }, outputs);
     }
 
     fn answer(&self, to: NodeId, result: AppendResult, outputs: &mut Vec<Output>) {
-        let message = Message::AppendReply { term: self.hard_state.term, result };
+        // A rejection leaves at once and may be of a term that is not durable yet: it confirms nobody.
+        let round = match (&self.state, result) {
+            (State::Follower(following), AppendResult::Matched { .. }) => following.round,
+            (State::Follower(_), AppendResult::Rejected { .. })
+            | (State::PreCandidate(_) | State::Candidate(_) | State::Leader(_), _) => Round(0),
+        };
+        let message = Message::AppendReply { term: self.hard_state.term, result, round };
         outputs.push(Output::Send { to, message });
     }
 }

@@ -5,7 +5,9 @@ use crate::leading::{Leading, Quorum};
 use crate::progress::{Carry, Phase, Sent};
 use crate::quorum;
 use crate::raft::{Raft, State};
-use crate::types::{AckWanted, Alarm, AppendResult, Entry, Message, Output, ProposeError, ReplicateOutcome};
+use crate::types::{
+    AckWanted, Alarm, AppendResult, Entry, Message, Output, ProposeError, ReplicateOutcome, Round,
+};
 use alloc::vec::Vec;
 use raftline_proto::entry::HEADER_BYTES;
 use raftline_proto::ids::{EntryId, Index, Membership, NodeId, Term};
@@ -38,6 +40,37 @@ impl Raft {
             return Err(ProposeError::Busy);
         }
         Ok(self.append_own(now, entry_bytes, membership, outputs))
+    }
+
+    /// Asks the other replicas whether this one still leads, without an entry (the heart of ReadIndex, thesis §6.4).
+    /// [`Output::Confirmed`] names the round that is returned here, or a later one, once a majority has answered; if
+    /// leadership goes before, it never comes. What is asked between two flushes is asked together.
+    ///
+    /// # Errors
+    /// If this replica does not lead.
+    pub fn confirm(&mut self, outputs: &mut Vec<Output>) -> Result<Round, ProposeError> {
+        let State::Leader(leading) = &mut self.state else {
+            return Err(ProposeError::NotLeader { leader: self.leader });
+        };
+        let round = leading.ask_all();
+        // It may be the only voter.
+        self.advance_confirmed(outputs);
+        Ok(round)
+    }
+
+    /// Whether this replica leads and an entry of its own term is committed: before that a leader does not know how much
+    /// of what its predecessors acknowledged is committed (Raft §8).
+    #[must_use]
+    pub fn knows_commit(&self) -> bool {
+        matches!(self.state, State::Leader(_))
+            && self.log.id_at(self.commit).is_some_and(|id| id.term == self.hard_state.term)
+    }
+
+    fn advance_confirmed(&mut self, outputs: &mut Vec<Output>) {
+        let State::Leader(leading) = &mut self.state else { return };
+        if let Some(through) = leading.newly_confirmed(self.log.membership(), self.config.node) {
+            outputs.push(Output::Confirmed { through });
+        }
     }
 
     fn append_own(
@@ -125,6 +158,7 @@ impl Raft {
         from: NodeId,
         term: Term,
         result: AppendResult,
+        round: Round,
         outputs: &mut Vec<Output>,
     ) {
         if term > self.hard_state.term {
@@ -148,6 +182,10 @@ impl Raft {
         };
         let Some(progress) = leading.progress_mut(from) else { return };
         progress.heard();
+        progress.confirmed = progress.confirmed.max(round);
+        self.advance_confirmed(outputs);
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress_mut(from) else { return };
         match result {
             AppendResult::Matched { durable, received, commit } => {
                 let last = self.log.last().index;
@@ -262,8 +300,9 @@ impl Raft {
         let last = self.log.last().index;
         let State::Leader(leading) = &mut self.state else { return };
         leading.held = last;
+        let round = leading.round_leaves();
         for progress in &mut leading.peers {
-            let Some(order) = progress.order(last, self.commit, &self.config) else { continue };
+            let Some(order) = progress.order(last, (self.commit, round), &self.config) else { continue };
             let before = Index(order.from.get() - 1);
             let previous =
                 self.log.id_at(before).expect("the next entry to send is in the log or follows it");
@@ -281,6 +320,7 @@ impl Raft {
                 bytes_max: order.bytes_max,
                 commit: order.commit,
                 ack,
+                round: order.round,
             });
         }
     }

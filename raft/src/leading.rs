@@ -6,6 +6,7 @@ use crate::log::LogView;
 use crate::progress::{Carry, Notice, Phase, Progress, Sent};
 use crate::quorum;
 use crate::transfer::HandOver;
+use crate::types::Round;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use raftline_proto::ids::{Index, Membership, NodeId};
@@ -25,6 +26,10 @@ pub(crate) struct Leading {
     /// This replica itself holds entries through here at least in memory: what was appended before the last flush.
     /// What the disk refused of them is told before anything else ([`crate::types::Input::AppendFailed`]).
     pub(crate) held: Index,
+    /// The latest round of asking whether this replica still leads, and whether it has left already.
+    round: (Round, RoundStage),
+    /// The latest round that a majority has answered.
+    confirmed: Round,
     /// A hand-over under way.
     pub(crate) hand_over: Option<HandOver>,
     /// By when the live voters must be a majority, if they are not yet: it was elected by nodes that are not known to
@@ -41,6 +46,15 @@ pub(crate) enum Quorum {
     Lost,
 }
 
+/// How far a round of asking is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RoundStage {
+    /// It leaves with the next flush: whoever asks until then may join it.
+    Gathering,
+    /// Whoever asks now needs another one.
+    Left,
+}
+
 impl Leading {
     /// At the beginning of a term of leadership: `first` will be its first entry.
     pub(crate) const fn new(first: Index, commit: Index) -> Self {
@@ -51,6 +65,8 @@ impl Leading {
             uncommitted_bytes: 0,
             received: commit,
             held: Index::ZERO,
+            round: (Round(0), RoundStage::Left),
+            confirmed: Round(0),
             hand_over: None,
             quorum_by: None,
         }
@@ -88,6 +104,36 @@ impl Leading {
         let peers = self.peers.iter().filter_map(Progress::deadline);
         let hand_over = self.hand_over.map(|hand_over| hand_over.deadline);
         peers.chain(hand_over).chain(self.quorum_by).min()
+    }
+
+    /// Asks all peers whether they still follow, with the next flush; returns the round.
+    pub(crate) fn ask_all(&mut self) -> Round {
+        if let (Round(last), RoundStage::Left) = self.round {
+            self.round = (Round(last + 1), RoundStage::Gathering);
+        }
+        let (round, _) = self.round;
+        for progress in &mut self.peers {
+            progress.ask(round);
+        }
+        round
+    }
+
+    /// The latest round, which leaves now.
+    pub(crate) fn round_leaves(&mut self) -> Round {
+        self.round.1 = RoundStage::Left;
+        self.round.0
+    }
+
+    /// The latest round that a majority has answered, if that is news.
+    pub(crate) fn newly_confirmed(&mut self, membership: &Membership, own: NodeId) -> Option<Round> {
+        let (latest, _) = self.round;
+        let confirmed = quorum::majority_reached(membership, |voter| match voter == own {
+            true => latest,
+            false => self.progress(voter).map_or(Round(0), |progress| progress.confirmed.min(latest)),
+        });
+        let news = confirmed > self.confirmed;
+        self.confirmed = self.confirmed.max(confirmed);
+        news.then_some(confirmed)
     }
 
     /// Somebody doubts that we lead: everyone is to hear from us, and first of all the doubter, be its node up or not.
@@ -233,7 +279,7 @@ mod tests {
         leading.adopt(&membership, NodeId(1), &log, &[NodeId(2)]);
         // Node 2 was asked and does not answer; node 3 comes up, and these are too few.
         for progress in &mut leading.peers {
-            let _asked = progress.order(Index::ZERO, Index::ZERO, &config);
+            let _asked = progress.order(Index::ZERO, (Index::ZERO, Round(0)), &config);
             progress.ordered_sent(Index(1), Index(1), 0, at(0), &config);
         }
         leading.peer_up(at(2000), NodeId(3), Index::ZERO, &config);

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::limits;
+use crate::types::Round;
 use alloc::collections::VecDeque;
 use core::time::Duration;
 use raftline_proto::ids::{Index, NodeId};
@@ -31,6 +32,12 @@ pub(crate) struct Progress {
     broken_at: Index,
     /// Whether a bare append is due, whatever else is: it asked whether we lead.
     pub(crate) notice: Notice,
+    /// The latest round that it has answered: it followed us after that had begun.
+    pub(crate) confirmed: Round,
+    /// The round that it is to answer, whatever else it holds.
+    wanted: Round,
+    /// The round last handed to the transport for it.
+    sent_round: Round,
     /// The commit index last handed to the transport for it.
     sent_commit: Index,
     /// An order that was not answered by `Replicated` yet.
@@ -101,6 +108,8 @@ pub(crate) struct Order {
     pub(crate) bytes_max: u64,
     /// The commit index told with it.
     pub(crate) commit: Index,
+    /// The round told with it.
+    pub(crate) round: Round,
 }
 
 impl Progress {
@@ -116,6 +125,9 @@ impl Progress {
             phase: Phase::Probe { carry: Carry::Entries, sent: Sent::No },
             broken_at: Index::ZERO,
             notice: Notice::None,
+            confirmed: Round(0),
+            wanted: Round(0),
+            sent_round: Round(0),
             sent_commit: Index::ZERO,
             ordered: None,
             in_flight: VecDeque::new(),
@@ -132,9 +144,12 @@ impl Progress {
         self.in_flight_bytes
     }
 
-    /// Whether it has all that we have and knows it committed: nothing to send, nothing to wait for.
+    /// Whether it has all that we have, knows it committed and was asked nothing: nothing to send, nothing to wait for.
     pub(crate) fn at_rest(&self, last: Index, commit: Index) -> bool {
-        self.phase == Phase::Stream && self.matched == last && self.commit >= commit
+        self.phase == Phase::Stream
+            && self.matched == last
+            && self.commit >= commit
+            && self.confirmed >= self.wanted
     }
 
     /// Whether it leaves us without any answer for `span`.
@@ -151,11 +166,16 @@ impl Progress {
     }
 
     /// What to send now, if anything; it counts as ordered until [`Self::ordered_done`].
-    pub(crate) fn order(&mut self, last: Index, commit: Index, config: &Config) -> Option<Order> {
+    pub(crate) fn order(
+        &mut self,
+        last: Index,
+        (commit, round): (Index, Round),
+        config: &Config,
+    ) -> Option<Order> {
         if self.ordered.is_some() {
             return None;
         }
-        let order = self.next_order(last, commit, config)?;
+        let order = self.next_order(last, (commit, round), config)?;
         assert!(self.matched < order.from, "{}: entry {} is matched already", self.node, order.from);
         assert!(order.from <= order.up_to, "an order ends before it begins");
         assert!(order.up_to <= last.next(), "an order passes the log's end");
@@ -164,9 +184,9 @@ impl Progress {
         Some(order)
     }
 
-    fn next_order(&self, last: Index, commit: Index, config: &Config) -> Option<Order> {
+    fn next_order(&self, last: Index, (commit, round): (Index, Round), config: &Config) -> Option<Order> {
         let next = self.next;
-        let bare = Order { from: next, up_to: next, bytes_max: 0, commit };
+        let bare = Order { from: next, up_to: next, bytes_max: 0, commit, round };
         let notice = match self.notice {
             Notice::Due => Some(bare),
             Notice::None => None,
@@ -185,7 +205,7 @@ impl Progress {
                 let window = config.in_flight_bytes_max.saturating_sub(self.in_flight_bytes);
                 if next <= last && window > 0 && self.in_flight.len() < config.in_flight_messages_max {
                     Some(Order { up_to: last.next(), bytes_max: window, ..bare })
-                } else if self.sent_commit < commit {
+                } else if self.sent_commit < commit || self.sent_round < self.wanted {
                     Some(bare)
                 } else {
                     notice
@@ -210,6 +230,7 @@ impl Progress {
             return;
         }
         self.sent_commit = self.sent_commit.max(order.commit);
+        self.sent_round = self.sent_round.max(order.round);
         self.asked_since.get_or_insert(now);
         self.resend_at.get_or_insert(now + config.resend);
         if from != self.next {
@@ -245,6 +266,11 @@ impl Progress {
         let wait = self.busy_wait.map_or(first, |wait| (wait * 2).min(limits::BUSY_RETRY_MAX));
         self.busy_wait = Some(wait);
         self.busy_until = Some(now + wait);
+    }
+
+    /// It is asked whether it still follows.
+    pub(crate) fn ask(&mut self, round: Round) {
+        self.wanted = round;
     }
 
     /// Any answer to anything.

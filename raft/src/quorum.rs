@@ -1,24 +1,27 @@
 //! What a majority has reached.
 
-use raftline_proto::ids::{Index, Membership, NodeId};
+use raftline_proto::ids::{Membership, NodeId};
 use raftline_proto::limits::VOTERS_MAX;
 
-/// The greatest index that a majority of the voters has reached, each voter's own given by `reached`
-/// (Raft §5.3: "a majority of matchIndex\[i\] ≥ N"). Zero where nobody votes. Learners do not count.
-pub(crate) fn majority_reached(membership: &Membership, mut reached: impl FnMut(NodeId) -> Index) -> Index {
+/// The greatest value that a majority of the voters has reached, each voter's own given by `reached`
+/// (Raft §5.3: "a majority of matchIndex\[i\] ≥ N"). The default where nobody votes. Learners do not count.
+pub(crate) fn majority_reached<T: Copy + Default + Ord>(
+    membership: &Membership,
+    mut reached: impl FnMut(NodeId) -> T,
+) -> T {
     let count = membership.voters.len();
     if count == 0 {
-        return Index::ZERO;
+        return T::default();
     }
     assert!(count <= VOTERS_MAX, "memberships are checked when they come in");
-    let mut indexes = [Index::ZERO; VOTERS_MAX];
-    for (slot, voter) in indexes.iter_mut().zip(&membership.voters) {
+    let mut values = [T::default(); VOTERS_MAX];
+    for (slot, voter) in values.iter_mut().zip(&membership.voters) {
         *slot = reached(*voter);
     }
-    let indexes = &mut indexes[..count];
-    indexes.sort_unstable();
+    let values = &mut values[..count];
+    values.sort_unstable();
     // Ascending, the entry at `count - quorum` has `quorum` voters at or above it.
-    indexes[count - membership.quorum()]
+    values[count - membership.quorum()]
 }
 
 /// Whether the voters that satisfy `holds` are a majority.
@@ -31,6 +34,7 @@ pub(crate) fn is_majority(membership: &Membership, mut holds: impl FnMut(NodeId)
 mod tests {
     use super::*;
     use alloc::vec::Vec;
+    use raftline_proto::ids::Index;
 
     fn check(reached: &[u64], expected: u64) {
         let voters: Vec<NodeId> = (1..).zip(reached).map(|(node, _)| NodeId(node)).collect();

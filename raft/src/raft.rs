@@ -147,12 +147,13 @@ impl Raft {
                 Message::VoteReply { term, granted } => {
                     self.on_vote_reply(now, from, term, granted, outputs);
                 }
-                Message::Append { term, previous, commit, ack } => {
-                    let append = crate::follower::Append { from, term, previous, commit, ack, entries };
+                Message::Append { term, previous, commit, ack, round } => {
+                    let append =
+                        crate::follower::Append { from, term, previous, commit, ack, round, entries };
                     self.on_append(now, &append, outputs);
                 }
-                Message::AppendReply { term, result } => {
-                    self.on_append_reply(now, from, term, result, outputs);
+                Message::AppendReply { term, result, round } => {
+                    self.on_append_reply(now, from, term, result, round, outputs);
                 }
                 Message::TimeoutNow { term } => self.on_timeout_now(now, from, term, outputs),
                 Message::SteppedDown { term } => self.on_stepped_down(now, from, term, outputs),

@@ -23,6 +23,11 @@ pub struct LogStart {
     pub offset: Offset,
 }
 
+/// Counts, within one term of leadership, how often a leader has asked whether it still leads; 0 is before it ever did.
+/// Whoever answers an append tells the latest round that he has heard of in this term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Round(pub u64);
+
 /// What happened to the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input<'a> {
@@ -156,6 +161,8 @@ pub enum Output {
         commit: Index,
         /// Whether the follower should answer before it has synced (memory acknowledgements are awaited).
         ack: AckWanted,
+        /// The leader's latest question whether it still leads.
+        round: Round,
     },
     /// Send a message without entries.
     Send {
@@ -173,6 +180,12 @@ pub enum Output {
     Received {
         /// The new index.
         through: Index,
+    },
+    /// A majority of the voters followed this leader after round `through` of [`crate::Raft::confirm`] had begun: nobody
+    /// of a later term can have committed anything before. Leaders only.
+    Confirmed {
+        /// The latest such round.
+        through: Round,
     },
     /// The role, the term or the known leader changed.
     RoleChanged {
@@ -256,6 +269,8 @@ pub enum Message {
         commit: Index,
         /// Which acknowledgements are wanted.
         ack: AckWanted,
+        /// The leader's latest question whether it still leads.
+        round: Round,
     },
     /// The answer to appends, cumulative.
     AppendReply {
@@ -263,6 +278,8 @@ pub enum Message {
         term: Term,
         /// What it holds.
         result: AppendResult,
+        /// The latest round heard of in this term: the replier followed its leader after that had begun.
+        round: Round,
     },
     /// "Campaign now, without waiting" (leadership transfer, thesis §3.10).
     TimeoutNow {

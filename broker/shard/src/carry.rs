@@ -123,13 +123,17 @@ impl Group {
                 };
                 partition.refuse_produces_from(lost, &why, turn.effects);
                 partition.refuse_deletions_from(lost, &DeleteError::Busy, turn.effects);
-                partition.refuse_beyond_from(lost, &FetchError::Busy, turn.effects);
             }
             Body::Coordinator(coordinator) => {
                 coordinator.refuse_from(lost, &crate::types::CoordinatorError::Busy, turn.effects);
             }
         }
         self.step(Input::AppendFailed { last }, turn);
+    }
+
+    /// Carries out what the engine has said, where that brings no payload.
+    pub fn carry_nothing<P>(&mut self, turn: &mut Turn<'_, P>) {
+        self.carry(Material::None, turn);
     }
 
     fn carry<P>(&mut self, mut material: Material<P>, turn: &mut Turn<'_, P>) {
@@ -160,8 +164,8 @@ impl Group {
             Output::Accept { skip } => self.accept(skip, material, turn),
             Output::Truncate { from } => self.truncate(from, turn),
             Output::Reset { start } => self.reset(start, turn),
-            Output::Replicate { to, term, previous, from, up_to, bytes_max, commit, ack } => {
-                let message = Message::Append { term, previous, commit, ack };
+            Output::Replicate { to, term, previous, from, up_to, bytes_max, commit, ack, round } => {
+                let message = Message::Append { term, previous, commit, ack, round };
                 turn.effects.push(Effect::Replicate { group, to, from, up_to, bytes_max, message });
             }
             Output::Send { to, message } => turn.effects.push(Effect::Send { group, to, message }),
@@ -171,6 +175,7 @@ impl Group {
                     partition.received = through;
                 }
             }
+            Output::Confirmed { through } => self.confirmed(through, turn),
             Output::RoleChanged { role, term, leader } => {
                 turn.effects.push(Effect::LeaderChanged { group, term, leader, role });
                 let leads = (role == Role::Leader).then_some(term);
@@ -285,6 +290,7 @@ impl Group {
             let standing = Standing::of(raft, *leading, *node);
             partition.wake_fetches(&standing, tail, turn.effects);
         }
+        self.answer_questions(turn);
     }
 
     /// Applies what is committed, and acknowledges those who wait for exactly these entries.
@@ -305,7 +311,6 @@ impl Group {
                         partition.acknowledge(entry.id, &standing, turn.effects);
                         let told = (self.tail.start_offset(), standing.leader());
                         partition.acknowledge_deletions(entry.id, told, turn.effects);
-                        partition.answer_beyond(entry.id, &standing, &self.tail, turn.effects);
                     }
                 }
             }
@@ -344,7 +349,7 @@ impl Group {
                 };
                 let why = FetchError::NotLeader { leader, term };
                 partition.refuse_fetches(&why, turn.effects);
-                partition.refuse_beyond_from(Index::ZERO, &why, turn.effects);
+                partition.refuse_questions(&why, turn.effects);
             }
             Body::Coordinator(coordinator) => coordinator.stop_leading(turn.effects),
         }

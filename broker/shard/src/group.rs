@@ -268,7 +268,7 @@ impl Group {
             Body::Partition(partition) => {
                 partition.refuse_produces(&ProduceError::UnknownGroup, turn.effects);
                 partition.refuse_fetches(&FetchError::UnknownGroup, turn.effects);
-                partition.refuse_beyond_from(Index::ZERO, &FetchError::UnknownGroup, turn.effects);
+                partition.refuse_questions(&FetchError::UnknownGroup, turn.effects);
                 partition.refuse_deletions_from(Index::ZERO, &DeleteError::UnknownGroup, turn.effects);
             }
             Body::Coordinator(coordinator) => coordinator.stop_leading(turn.effects),
@@ -442,6 +442,7 @@ impl Body {
         match self {
             Self::Partition(partition) => {
                 partition.received = Index::ZERO;
+                partition.forget_rounds();
                 partition.compaction.look_anew();
             }
             Self::Coordinator(coordinator) => coordinator.begin_leading(tail),

@@ -11,7 +11,7 @@
 //!
 //! In reading order: [`types`] (events, effects), [`config`], [`shard`] (who gets which event), `group` (one group's
 //! stages) with `carry` (the engine's outputs as effects) and `requests` (what clients ask), `tail` (the log's end),
-//! `partition` with `produce`, `producers`, `snapshot`, `fetch`, `beyond`, `parking`, `retention`, `deletion` and `compaction` (with
+//! `partition` with `produce`, `producers`, `snapshot`, `fetch`, `asking`, `parking`, `retention`, `deletion` and `compaction` (with
 //! `marks`), [`coordinator`] with [`image`] and
 //! `reconcile`, `liveness`, `drain`, `timers`, [`limits`].
 #![no_std]
@@ -29,7 +29,7 @@ pub mod limits;
 pub mod shard;
 pub mod types;
 
-mod beyond;
+mod asking;
 mod carry;
 mod compaction;
 mod deletion;

@@ -13,6 +13,9 @@ pub const PENDING_ENTRIES_MAX: usize = 16_384;
 /// Fetches that wait for records, per partition.
 pub const PARKED_FETCHES_MAX: usize = 4_096;
 
+/// Questions that wait until a leader is sure of itself, per partition.
+pub const PARKED_QUESTIONS_MAX: usize = 4_096;
+
 /// Deletions of records that wait for their commit, per partition.
 pub const PARKED_DELETIONS_MAX: usize = 1_024;
 

@@ -1,9 +1,10 @@
 //! A topic partition: idempotent producers, parked produces and parked fetches. What it decides stands in
 //! `produce.rs` and `fetch.rs`.
 
+use crate::asking::Questions;
 use crate::compaction::Compaction;
 use crate::coordinator::configs::Settings;
-use crate::fetch::{ParkedFetches, Want};
+use crate::fetch::ParkedFetches;
 use crate::marks::Marks;
 use crate::parking::Parking;
 use crate::produce::Receipt;
@@ -31,8 +32,8 @@ pub(crate) struct Partition {
     /// A majority holds entries through here in memory; only while leading.
     pub received: Index,
     pub fetches: ParkedFetches,
-    /// Fetches from beyond the log's end, each with an entry whose commit says that this replica still leads.
-    pub beyond: Parking<Want>,
+    /// What waits until this leader is sure of itself.
+    pub questions: Questions,
     /// Deletions of records that wait for the commit.
     pub deletions: Parking<()>,
     /// Bytes of all batches committed since the group was opened: the clock by which parked fetches wake.
@@ -54,7 +55,7 @@ impl Partition {
             leader: Parking::default(),
             received: Index::ZERO,
             fetches: ParkedFetches::default(),
-            beyond: Parking::default(),
+            questions: Questions::default(),
             deletions: Parking::default(),
             committed_bytes: 0,
             retention: RetentionState::default(),
@@ -105,7 +106,7 @@ impl Partition {
             self.memory.first_deadline(),
             self.leader.first_deadline(),
             self.fetches.first_deadline(),
-            self.beyond.first_deadline(),
+            self.questions.first_deadline(),
             self.deletions.first_deadline(),
         ]
         .into_iter()

@@ -1,5 +1,6 @@
 //! What clients ask of one group: produce, fetch, offsets, coordinator commands.
 
+use crate::asking::Question;
 use crate::coordinator::answer;
 use crate::coordinator::plan::{Plan, Situation, plan};
 use crate::fetch::{Patience, Want};
@@ -9,8 +10,7 @@ use crate::partition::Partition;
 use crate::produce::{Admission, Receipt, Waiting, refuse};
 use crate::tail::{Tail, TailBody, TailEntry};
 use crate::types::{
-    CoordinatorCommand, CoordinatorError, Durability, Effect, FetchError, FindBy, OffsetQuery, ProduceError,
-    Reply, RequestId,
+    CoordinatorCommand, CoordinatorError, Durability, Effect, FetchError, ProduceError, Reply, RequestId,
 };
 use alloc::vec;
 use alloc::vec::Vec;
@@ -107,8 +107,8 @@ impl Group {
 
     /// A client wants records.
     pub fn fetch<P>(&mut self, want: Want, turn: &mut Turn<'_, P>) {
-        if self.is_beyond(&want) {
-            self.fetch_beyond(want, turn);
+        if self.is_question(&want) {
+            self.ask(Question::Fetch(want), turn);
             return;
         }
         let patience = patience(want.deadline, turn);
@@ -120,6 +120,11 @@ impl Group {
 
     /// A read found too little.
     pub fn read_short<P>(&mut self, want: Want, found: (Offset, u64), turn: &mut Turn<'_, P>) {
+        if self.is_question(&want) {
+            // It has been elected anew since.
+            self.ask(Question::Fetch(want), turn);
+            return;
+        }
         let patience = patience(want.deadline, turn);
         match self.served() {
             Ok((partition, tail, standing)) => {
@@ -133,33 +138,12 @@ impl Group {
     pub fn hurry<P>(&mut self, request: RequestId, turn: &mut Turn<'_, P>) {
         if let Ok((partition, tail, standing)) = self.served() {
             partition.hurry_fetch(request, &standing, tail, turn.effects);
+            partition.hurry_question(request, turn.effects);
         }
     }
 
-    /// A client wants to know an offset.
-    pub fn list_offset<P>(&mut self, request: RequestId, query: OffsetQuery, turn: &mut Turn<'_, P>) {
-        let group = self.id;
-        let reply = |outcome| Effect::Reply { request, reply: Reply::Offset(outcome) };
-        let find = |group, by, tail: &Tail| {
-            let (from, up_to) = (tail.start_offset(), tail.high_watermark());
-            Effect::FindOffset { request, group, by, from, up_to }
-        };
-        let effect = match self.served() {
-            Err(why) => reply(Err(why)),
-            Ok((_, _, standing)) if !standing.leads() => reply(Err(standing.not_leader_fetch())),
-            Ok((_, tail, _)) => match query {
-                OffsetQuery::Earliest => reply(Ok(tail.start_offset())),
-                OffsetQuery::Latest => reply(Ok(tail.high_watermark())),
-                OffsetQuery::AtOrAfter(timestamp) => find(group, FindBy::AtOrAfter(timestamp), tail),
-                OffsetQuery::EndOfTerm(term) => find(group, FindBy::EndOfTerm(term), tail),
-                OffsetQuery::MaxTimestamp => find(group, FindBy::MaxTimestamp, tail),
-            },
-        };
-        turn.effects.push(effect);
-    }
-
     /// What serves readers, if the group is an open partition.
-    fn served(&mut self) -> Result<(&mut Partition, &Tail, Standing<'_>), FetchError> {
+    pub fn served(&mut self) -> Result<(&mut Partition, &Tail, Standing<'_>), FetchError> {
         let Body::Partition(partition) = &mut self.body else { return Err(FetchError::UnknownGroup) };
         match &self.stage {
             Stage::Open(raft) => Ok((partition, &self.tail, Standing::of(raft, self.leading, self.node))),
@@ -283,14 +267,15 @@ impl Group {
                 if let Stage::Open(raft) = &self.stage {
                     let standing = Standing::of(raft, self.leading, self.node);
                     partition.time_out_fetches(now, &standing, &self.tail, turn.effects);
-                    partition.time_out_beyond(now, &standing, turn.effects);
+                    partition.time_out_questions(now, &standing, turn.effects);
                 }
             }
         }
     }
 }
 
-fn patience<P>(deadline: Monotonic, turn: &Turn<'_, P>) -> Patience {
+/// Whether a fetch may still wait.
+pub(crate) fn patience<P>(deadline: Monotonic, turn: &Turn<'_, P>) -> Patience {
     match deadline <= turn.now.monotonic || turn.intake.draining {
         true => Patience::Answer,
         false => Patience::Wait,

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod confirming;
 mod receivers;
 mod roles;
 mod tested;

@@ -5,7 +5,7 @@ use crate::tested::{A, B, Tested, committed, config, entry, recovered, rejected,
 use raftline_proto::ids::{EntryId, HardState, Index, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::Raft;
-use raftline_raft::types::{Alarm, AppendResult, Entry, Input, Message, Output, Recovered};
+use raftline_raft::types::{Alarm, AppendResult, Entry, Input, Message, Output, Recovered, Round};
 
 // State
 
@@ -99,7 +99,7 @@ fn append_3_cuts_only_what_conflicts() {
     assert_eq!(tested.raft.last(), id(1, 3));
     // What it does not confirm is not acknowledged.
     let result = AppendResult::Matched { durable: Index(2), received: Index(2), commit: Index(0) };
-    assert_eq!(sent(&outputs), [(A, Message::AppendReply { term: Term(1), result })]);
+    assert_eq!(sent(&outputs), [(A, Message::AppendReply { term: Term(1), result, round: Round(0) })]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn append_4_takes_what_is_new_and_answers_once_it_is_durable() {
     // Only the first of them is.
     let outputs = tested.tell(Input::LogDurable { last: id(1, 1) });
     let result = AppendResult::Matched { durable: Index(1), received: Index(2), commit: Index(0) };
-    assert_eq!(sent(&outputs), [(A, Message::AppendReply { term: Term(1), result })]);
+    assert_eq!(sent(&outputs), [(A, Message::AppendReply { term: Term(1), result, round: Round(0) })]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn append_4_answers_nothing_before_the_term_is_durable() {
     tested.append(A, 1, EntryId::ZERO, &[entry(1, 1)], 0);
     assert_eq!(sent(&tested.synced()), []);
     let result = AppendResult::Matched { durable: Index(1), received: Index(1), commit: Index(0) };
-    assert_eq!(sent(&tested.saved()), [(A, Message::AppendReply { term: Term(1), result })]);
+    assert_eq!(sent(&tested.saved()), [(A, Message::AppendReply { term: Term(1), result, round: Round(0) })]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::tested::{
 use raftline_proto::ids::{EntryId, HardState, Index, NodeId, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::{
-    Alarm, AppendResult, Entry, Input, LogStart, Message, Output, ProposeError, Recovered, Role,
+    Alarm, AppendResult, Entry, Input, LogStart, Message, Output, ProposeError, Recovered, Role, Round,
 };
 use std::time::Duration;
 
@@ -240,7 +240,7 @@ fn leaders_forget_what_was_only_in_memory_when_a_node_restarts() {
     let mut tested = Tested::fresh();
     tested.win();
     let result = AppendResult::Matched { durable: Index(0), received: Index(1), commit: Index(0) };
-    tested.hear(A, Message::AppendReply { term: Term(1), result });
+    tested.hear(A, Message::AppendReply { term: Term(1), result, round: Round(0) });
     assert_eq!(tested.raft.peers().next().unwrap().received, Index(1));
     tested.tell(Input::PeerReset { node: A });
     assert_eq!(tested.raft.peers().next().unwrap().received, Index(0));

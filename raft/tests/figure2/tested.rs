@@ -4,7 +4,7 @@ use crate::support::id;
 use raftline_proto::ids::{EntryId, HardState, Index, Membership, NodeId, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::config::PreVote;
-use raftline_raft::types::{AckWanted, AppendResult, Entry, Input, Message, Output, Recovered, Role};
+use raftline_raft::types::{AckWanted, AppendResult, Entry, Input, Message, Output, Recovered, Role, Round};
 use raftline_raft::{Config, Raft};
 use std::time::Duration;
 
@@ -100,8 +100,13 @@ impl Tested {
         entries: &[Entry],
         commit: u64,
     ) -> Vec<Output> {
-        let message =
-            Message::Append { term: Term(term), previous, commit: Index(commit), ack: AckWanted::Durable };
+        let message = Message::Append {
+            term: Term(term),
+            previous,
+            commit: Index(commit),
+            ack: AckWanted::Durable,
+            round: Round(0),
+        };
         self.tell(Input::Message { from, message, entries })
     }
 
@@ -112,7 +117,7 @@ impl Tested {
     pub fn matched(&mut self, from: NodeId, term: u64, durable: u64) -> Vec<Output> {
         let result =
             AppendResult::Matched { durable: Index(durable), received: Index(durable), commit: Index(0) };
-        self.hear(from, Message::AppendReply { term: Term(term), result })
+        self.hear(from, Message::AppendReply { term: Term(term), result, round: Round(0) })
     }
 
     /// Whatever was ordered to be saved is.
@@ -164,5 +169,5 @@ pub fn vote_reply(term: u64, granted: bool) -> Message {
 
 pub fn rejected(term: u64, previous: u64, hint: EntryId) -> Message {
     let result = AppendResult::Rejected { previous: Index(previous), hint };
-    Message::AppendReply { term: Term(term), result }
+    Message::AppendReply { term: Term(term), result, round: Round(0) }
 }

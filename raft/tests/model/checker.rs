@@ -97,6 +97,7 @@ impl Checker {
                 Output::SaveHardState(_)
                 | Output::Replicate { .. }
                 | Output::Send { .. }
+                | Output::Confirmed { .. }
                 | Output::RoleChanged { .. }
                 | Output::MembershipChanged(_) => {}
             }

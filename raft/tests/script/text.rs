@@ -2,7 +2,7 @@
 
 use crate::support::replica::Wire;
 use raftline_proto::ids::{EntryId, Membership, NodeId};
-use raftline_raft::types::{AckWanted, AppendResult, Entry, Message, Output, Role};
+use raftline_raft::types::{AckWanted, AppendResult, Entry, Message, Output, Role, Round};
 
 pub fn role(role: Role) -> &'static str {
     match role {
@@ -60,6 +60,13 @@ fn ack(ack: AckWanted) -> &'static str {
     }
 }
 
+fn round(round: Round) -> String {
+    match round {
+        Round(0) => String::new(),
+        Round(round) => format!(" round {round}"),
+    }
+}
+
 pub fn message(message: &Message) -> String {
     match message {
         Message::PreVote { term, last } => format!("prevote term {term} last {last}"),
@@ -75,12 +82,14 @@ pub fn message(message: &Message) -> String {
         Message::VoteReply { term, granted } => {
             format!("vote-reply term {term} {}", if *granted { "granted" } else { "refused" })
         }
-        Message::Append { term, previous, commit, ack: wanted } => {
-            format!("append term {term} previous {previous} commit {commit} ack {}", ack(*wanted))
+        Message::Append { term, previous, commit, ack: wanted, round: asked } => {
+            let (wanted, asked) = (ack(*wanted), round(*asked));
+            format!("append term {term} previous {previous} commit {commit} ack {wanted}{asked}")
         }
-        Message::AppendReply { term, result } => match result {
+        Message::AppendReply { term, result, round: told } => match result {
             AppendResult::Matched { durable, received, commit } => {
-                format!("append-reply term {term} durable {durable} received {received} commit {commit}")
+                let held = format!("durable {durable} received {received} commit {commit}");
+                format!("append-reply term {term} {held}{}", round(*told))
             }
             AppendResult::Rejected { previous, hint } => {
                 format!("append-reply term {term} rejects {previous} hint {hint}")
@@ -114,6 +123,7 @@ pub fn output(by: NodeId, output: &Output) -> Option<String> {
         Output::Replicate { .. } | Output::Send { .. } => return None,
         Output::Committed { through } => format!("commits through {through}"),
         Output::Received { through } => format!("has a majority in memory through {through}"),
+        Output::Confirmed { through } => format!("is confirmed as the leader in round {}", through.0),
         Output::RoleChanged { role: changed, term, leader } => {
             format!("is {} in term {term}, leader {}", role(*changed), node(*leader))
         }

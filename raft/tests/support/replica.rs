@@ -185,6 +185,7 @@ impl Replica {
                 }
                 Output::Committed { .. }
                 | Output::Received { .. }
+                | Output::Confirmed { .. }
                 | Output::RoleChanged { .. }
                 | Output::MembershipChanged(_)
                 | Output::Alarm(_) => {}
@@ -206,7 +207,8 @@ impl Replica {
 
     /// Fills an append from the log, as storage would.
     fn replicate(&mut self, order: &Output, done: &mut Done) -> Input<'static> {
-        let &Output::Replicate { to, term, previous, from, up_to, bytes_max, commit, ack } = order else {
+        let &Output::Replicate { to, term, previous, from, up_to, bytes_max, commit, ack, round } = order
+        else {
             unreachable!("only called for orders to replicate");
         };
         let mut outcome = self.outcomes.pop_front().unwrap_or(ReplicateOutcome::Sent);
@@ -229,7 +231,7 @@ impl Replica {
                 entries.push(stored.clone());
                 left = left.next();
             }
-            let message = Message::Append { term, previous, commit, ack };
+            let message = Message::Append { term, previous, commit, ack, round };
             done.wires.push(Wire { from: self.config.node, to, message, entries });
         }
         Input::Replicated { to, term, from, up_to: left, bytes, outcome }
@@ -249,7 +251,7 @@ impl Replica {
             Message::VoteReply { term, granted: true } => {
                 assert_eq!((saved.term, saved.voted_for), (*term, Some(to)), "VOTE-DUR: grant");
             }
-            Message::AppendReply { term, result: AppendResult::Matched { durable, .. } } => {
+            Message::AppendReply { term, result: AppendResult::Matched { durable, .. }, .. } => {
                 assert_eq!(saved.term, *term, "ACK: in a term that is not durable");
                 let held = self.disk.last_durable().index;
                 assert!(*durable <= held, "ACK: of {durable}, durable is {held}");

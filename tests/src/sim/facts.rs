@@ -105,6 +105,28 @@ pub struct ServedBatch {
     pub content: u64,
 }
 
+/// What is asked about a partition's offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queried {
+    /// Where it begins.
+    Start,
+    /// Where it ends.
+    End,
+    /// Where a leader's part of it ends.
+    EndOfTerm(Term),
+}
+
+/// What is told about a partition's offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The first offset.
+    Start(Offset),
+    /// The high watermark.
+    End(Offset),
+    /// The end of a term, or of the last one before it that wrote anything.
+    EndOfTerm(Term, Offset),
+}
+
 /// A record, boiled down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -233,6 +255,26 @@ pub enum Fact<'a> {
         high_watermark: Offset,
         /// What was given.
         batches: &'a [ServedBatch],
+    },
+    /// Somebody asks a node about a partition's offsets.
+    Asked {
+        /// Tells questions apart.
+        question: u64,
+        /// Which partition.
+        group: GroupId,
+        /// What.
+        query: Queried,
+    },
+    /// He is told.
+    Told {
+        /// As asked.
+        question: u64,
+        /// By whom.
+        life: Life,
+        /// Which partition.
+        group: GroupId,
+        /// What.
+        answer: Answered,
     },
     /// A producer was answered that its batch is safe.
     Acked {

@@ -55,6 +55,10 @@ pub enum Mark {
     SegmentRolled,
     /// A fetch was parked and answered later.
     FetchParked,
+    /// A question about offsets waited until a leader was sure of itself.
+    QuestionParked,
+    /// Somebody was told where the part of an earlier leader ends.
+    EpochValidated,
     /// A disk was full and had room again.
     DiskWasFull,
     /// A sync failed and the process stopped.
@@ -74,7 +78,7 @@ pub enum Mark {
 }
 
 /// All marks: what [`Marks`] counts.
-pub const ALL: [Mark; 33] = [
+pub const ALL: [Mark; 35] = [
     Mark::FollowerTruncates,
     Mark::OldTermPendingAtElection,
     Mark::TornTailCut,
@@ -100,6 +104,8 @@ pub const ALL: [Mark; 33] = [
     Mark::LeadershipLostAnswered,
     Mark::SegmentRolled,
     Mark::FetchParked,
+    Mark::QuestionParked,
+    Mark::EpochValidated,
     Mark::DiskWasFull,
     Mark::SyncFailed,
     Mark::Compacted,

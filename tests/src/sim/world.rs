@@ -1,12 +1,13 @@
 //! The world: the cluster, the network and the clients of one run, and the loop that lets things happen.
 //!
 //! In reading order: this file (what there is, what can happen), `turn` (a shard's turn and what comes out of it),
-//! `watch` and `report` (what the checkers are shown), `compacting`, `retaining`, `disks`, `links`, `faults`, `users`, `ending`.
+//! `watch` and `report` (what the checkers are shown), `compacting`, `retaining`, `disks`, `inquiries`, `links`, `faults`, `users`, `ending`.
 
 mod compacting;
 mod disks;
 mod ending;
 mod faults;
+mod inquiries;
 mod links;
 mod port;
 mod report;

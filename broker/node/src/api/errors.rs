@@ -161,6 +161,14 @@ pub(crate) fn fetch(place: Place<'_>, found: &FetchError) -> Error {
                 ),
             )
         },
+        FetchError::NotYet => error(
+            ErrorCode::Busy,
+            format!("{place} has a new leader, which does not know yet how much is committed: ask again"),
+        ),
+        FetchError::UnknownTerm { asked, term } => error(
+            ErrorCode::InvalidRequest,
+            format!("{place} is in term {term}: there is no term {asked} yet"),
+        ),
         FetchError::Busy => busy(),
         FetchError::Storage(reason) => {
             error(ErrorCode::StorageError, format!("{place} cannot be read on this node: {reason}"))

@@ -5,7 +5,7 @@ use raftline_proto::batch::{self, Builder, Codec};
 use raftline_proto::entry::{EntryBody, EntryHeader, EntryInfo, decode_run};
 use raftline_proto::ids::{EntryId, HardState, NodeId, Offset, Term};
 use raftline_proto::time::Timestamp;
-use raftline_raft::types::{AckWanted, AppendResult, LogStart, Message, ReplicateOutcome};
+use raftline_raft::types::{AckWanted, AppendResult, LogStart, Message, ReplicateOutcome, Round};
 use raftline_shard::types::{FetchError, FindBy, Reply, RequestId};
 use raftline_storage::SimDisk;
 use std::time::Duration;
@@ -157,6 +157,7 @@ fn a_follower_vouches_for_nothing_that_its_disk_refused() {
         message: Message::AppendReply {
             term: Term(2),
             result: AppendResult::Matched { durable: Index(0), received: Index(received), commit: Index(0) },
+            round: Round(0),
         },
     };
     let mut follower = Machine::new();

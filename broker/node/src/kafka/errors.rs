@@ -26,6 +26,8 @@ pub(super) fn fetch(found: &FetchError) -> ErrorCode {
     match found {
         FetchError::UnknownGroup | FetchError::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,
         FetchError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        FetchError::NotYet => ErrorCode::OffsetNotAvailable,
+        FetchError::UnknownTerm { .. } => ErrorCode::UnknownLeaderEpoch,
         FetchError::Busy => ErrorCode::ReplicaNotAvailable,
         FetchError::Storage(_) => ErrorCode::KafkaStorageError,
     }
@@ -126,6 +128,8 @@ mod tests {
             FetchError::UnknownGroup,
             FetchError::NotLeader { leader: None, term: Term(1) },
             out_of_range,
+            FetchError::NotYet,
+            FetchError::UnknownTerm { asked: Term(2), term: Term(1) },
             FetchError::Busy,
             FetchError::Storage("damaged".into()),
         ] {

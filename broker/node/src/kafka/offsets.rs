@@ -19,7 +19,7 @@ use raftline_kafka::kafka_protocol::messages::{
 use raftline_proto::ids::{Offset, Term};
 use raftline_proto::metadata::PartitionRecord;
 use raftline_proto::time::Timestamp;
-use raftline_shard::types::{Event, OffsetQuery, Reply};
+use raftline_shard::types::{Event, FetchError, OffsetQuery, Reply};
 
 /// Answers ListOffsets.
 pub(super) async fn list(door: &Door, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
@@ -38,7 +38,9 @@ pub(super) async fn list(door: &Door, version: i16, request: ListOffsetsRequest)
                     .with_offset(found.offset.map_or(-1, wire))
                     .with_timestamp(found.timestamp.map_or(-1, Timestamp::get))
                     .with_leader_epoch(if version >= LEADER_EPOCH_FROM { found.epoch } else { -1 }),
-                Err(error) => answer.with_error_code(error.code()).with_offset(-1).with_timestamp(-1),
+                Err(error) => {
+                    answer.with_error_code(known(version, error).code()).with_offset(-1).with_timestamp(-1)
+                }
             });
         }
         topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
@@ -84,15 +86,14 @@ async fn end_of_epoch(
     }
     check_epoch(door, record, Some(wanted.current_leader_epoch).filter(|epoch| *epoch >= 0))?;
     let Ok(term) = u64::try_from(wanted.leader_epoch) else { return Ok(None) };
-    if wanted.leader_epoch > metadata::leader(door, record).epoch {
-        return Ok(None);
-    }
     let (group, query) = (record.group, OffsetQuery::EndOfTerm(Term(term)));
     let reply = door.broker.shards.ask(|request| Event::ListOffset { request, group, query }).await;
     match reply.map_err(|_| ErrorCode::NotLeaderOrFollower)? {
         OutReply::EndOfTerm { found: Some((term, end)), .. } => Ok(Some((metadata::epoch(term), end))),
         // Older than anything here: the reader has to begin where the log does.
         OutReply::EndOfTerm { found: None, start } => Ok(Some((wanted.leader_epoch, start))),
+        // Nobody can have been told of it: this leader is sure that it is the latest.
+        OutReply::Shard(Reply::Offset(Err(FetchError::UnknownTerm { .. }))) => Ok(None),
         OutReply::Shard(Reply::Offset(Err(found)) | Reply::Fetched(Err(found))) => Err(errors::fetch(&found)),
         other => {
             tracing::error!(?other, "a query for the end of a term got an answer that was not expected");
@@ -103,6 +104,14 @@ async fn end_of_epoch(
 
 fn wire(offset: Offset) -> i64 {
     i64::try_from(offset.0).unwrap_or(i64::MAX)
+}
+
+/// An error as clients of this version know it (KIP-207): one asks again after either.
+fn known(version: i16, error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::OffsetNotAvailable if version < NOT_AVAILABLE_FROM => ErrorCode::LeaderNotAvailable,
+        error => error,
+    }
 }
 
 /// An offset, where there is one.
@@ -166,6 +175,9 @@ const fn known_from(timestamp: i64) -> i16 {
 }
 
 const LEADER_EPOCH_FROM: i16 = 4;
+
+/// The first version of ListOffsets whose clients know OFFSET_NOT_AVAILABLE.
+const NOT_AVAILABLE_FROM: i16 = 5;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;

@@ -8,7 +8,7 @@ use raftline_proto::limits::TERM_MAX;
 use raftline_proto::peer as pb;
 use raftline_proto::peer::append_reply::Result as ReplyResult;
 use raftline_proto::peer::group_message::Message as Body;
-use raftline_raft::types::{AckWanted, AppendResult, LogStart, Message};
+use raftline_raft::types::{AckWanted, AppendResult, LogStart, Message, Round};
 
 /// A peer's message, decoded and checked.
 #[derive(Clone, Debug)]
@@ -61,14 +61,15 @@ fn encode_raft(message: Message, entries: Vec<Bytes>) -> Body {
             Body::Vote(pb::Vote { term: term.0, last: Some(entry_id(last)), transfer })
         }
         Message::VoteReply { term, granted } => Body::VoteReply(pb::VoteReply { term: term.0, granted }),
-        Message::Append { term, previous, commit, ack } => Body::Append(pb::Append {
+        Message::Append { term, previous, commit, ack, round } => Body::Append(pb::Append {
             term: term.0,
             previous: Some(entry_id(previous)),
             commit: commit.0,
             ack_memory: ack == AckWanted::Memory,
+            round: round.0,
             entries: joined(entries),
         }),
-        Message::AppendReply { term, result } => {
+        Message::AppendReply { term, result, round } => {
             let result = match result {
                 AppendResult::Matched { durable, received, commit } => ReplyResult::Matched(pb::Matched {
                     durable: durable.0,
@@ -79,7 +80,7 @@ fn encode_raft(message: Message, entries: Vec<Bytes>) -> Body {
                     ReplyResult::Rejected(pb::Rejected { previous: previous.0, hint: Some(entry_id(hint)) })
                 }
             };
-            Body::AppendReply(pb::AppendReply { term: term.0, result: Some(result) })
+            Body::AppendReply(pb::AppendReply { term: term.0, result: Some(result), round: round.0 })
         }
         Message::TimeoutNow { term } => Body::TimeoutNow(pb::TimeoutNow { term: term.0 }),
         Message::SteppedDown { term } => Body::SteppedDown(pb::SteppedDown { term: term.0 }),
@@ -147,7 +148,7 @@ pub(super) fn decode(message: pb::GroupMessage) -> Result<Inbound, Malformed> {
                     hint: fields.entry_id("hint", rejected.hint)?,
                 },
             };
-            raft(Message::AppendReply { term: fields.term(body.term)?, result })
+            raft(Message::AppendReply { term: fields.term(body.term)?, result, round: Round(body.round) })
         }
         Body::TimeoutNow(body) => raft(Message::TimeoutNow { term: fields.term(body.term)? }),
         Body::SteppedDown(body) => raft(Message::SteppedDown { term: fields.term(body.term)? }),
@@ -176,6 +177,7 @@ impl Fields {
             previous,
             commit: self.index("commit", body.commit)?,
             ack: if body.ack_memory { AckWanted::Memory } else { AckWanted::Durable },
+            round: Round(body.round),
         };
         if body.entries.is_empty() {
             return Ok(Inbound::Raft { group, message, entries: Vec::new(), payload: None });
@@ -242,7 +244,7 @@ mod tests {
     }
 
     fn append(previous: EntryId) -> Message {
-        Message::Append { term: Term(5), previous, commit: Index(2), ack: AckWanted::Memory }
+        Message::Append { term: Term(5), previous, commit: Index(2), ack: AckWanted::Memory, round: Round(7) }
     }
 
     /// Encodes, puts through the wire's bytes, and decodes.
@@ -264,9 +266,15 @@ mod tests {
             Message::Vote { term, last: EntryId::ZERO, transfer: false },
             Message::VoteReply { term, granted: true },
             append(id(4, 9)),
-            Message::Append { term, previous: EntryId::ZERO, commit: Index::ZERO, ack: AckWanted::Durable },
-            Message::AppendReply { term, result: matched },
-            Message::AppendReply { term, result: rejected },
+            Message::Append {
+                term,
+                previous: EntryId::ZERO,
+                commit: Index::ZERO,
+                ack: AckWanted::Durable,
+                round: Round(0),
+            },
+            Message::AppendReply { term, result: matched, round: Round(3) },
+            Message::AppendReply { term, result: rejected, round: Round(0) },
             Message::TimeoutNow { term },
             Message::SteppedDown { term },
             Message::Reset {
@@ -330,7 +338,7 @@ mod tests {
         assert!(decode_body(vote(1, last)).contains("`last` is 18446744073709551615"));
         let last = Some(pb::EntryId::default());
         assert!(decode_body(vote(u64::MAX, last)).contains("`term`"));
-        let reply = Some(Body::AppendReply(pb::AppendReply { term: 1, result: None }));
+        let reply = Some(Body::AppendReply(pb::AppendReply { term: 1, result: None, round: 0 }));
         assert!(decode_body(reply).contains("`result` is missing"));
     }
 }

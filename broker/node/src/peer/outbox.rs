@@ -215,6 +215,7 @@ mod tests {
             previous: EntryId::ZERO,
             commit: Index::ZERO,
             ack: AckWanted::Durable,
+            round: raftline_raft::types::Round(0),
         };
         let entries = vec![Bytes::from(vec![0; entry_bytes])];
         PeerMessage { group: GroupId(1), body: PeerBody::Raft { message, entries } }

@@ -12,7 +12,7 @@ use raftline_proto::peer::peer_frame::Frame;
 use raftline_proto::peer::peer_server::PeerServer;
 use raftline_proto::peer::peer_verdict::Verdict;
 use raftline_proto::peer::{self as pb, PeerFrame, RefusalReason};
-use raftline_raft::types::{AckWanted, Message};
+use raftline_raft::types::{AckWanted, Message, Round};
 use raftline_shard::types::Event;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -143,7 +143,13 @@ impl Node {
 
 fn append(group: u64, entries: Vec<Bytes>) -> PeerMessage {
     let previous = EntryId::new(Term(1), Index(4));
-    let message = Message::Append { term: Term(2), previous, commit: Index(3), ack: AckWanted::Durable };
+    let message = Message::Append {
+        term: Term(2),
+        previous,
+        commit: Index(3),
+        ack: AckWanted::Durable,
+        round: Round(0),
+    };
     PeerMessage { group: GroupId(group), body: PeerBody::Raft { message, entries } }
 }
 

@@ -182,6 +182,15 @@ pub enum FetchError {
         /// One past the last committed.
         high_watermark: Offset,
     },
+    /// This replica leads, and does not know yet how much is committed: nothing it could say now is sure.
+    NotYet,
+    /// The end of a term was asked for that has not begun.
+    UnknownTerm {
+        /// What was asked for.
+        asked: Term,
+        /// The leader's.
+        term: Term,
+    },
     /// Too many fetches wait already.
     Busy,
     /// The group's log failed; the text says why.

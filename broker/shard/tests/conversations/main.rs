@@ -5,6 +5,7 @@ mod node;
 mod weather;
 mod world;
 
+mod asking;
 mod bounding;
 mod campaign;
 mod compacting;

@@ -348,7 +348,12 @@ impl Node {
                 let entries = &self.disk.live[&group].log.entries;
                 let timestamp = match by {
                     FindBy::AtOrAfter(timestamp) => Some(timestamp),
-                    FindBy::EndOfTerm(_) => None,
+                    FindBy::EndOfTerm(term) => {
+                        let within = |stored: &&Stored| stored.info.header.id.term <= term;
+                        let end = entries.iter().rfind(within).map(|last| last.info.header.next_offset());
+                        out.answers.push((request, Answer::Offset(end.map(|end| end.min(up_to)))));
+                        return;
+                    }
                     FindBy::MaxTimestamp => entries.iter().filter_map(time).max(),
                 };
                 let find = |stored: &&Stored| {

@@ -28,7 +28,7 @@ impl Check for AppendDurable {
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Ledger) -> Result<(), String> {
         match fact {
-            Fact::Spoke { life, group, message: Message::AppendReply { term, result }, disk, .. } => {
+            Fact::Spoke { life, group, message: Message::AppendReply { term, result, .. }, disk, .. } => {
                 match result {
                     AppendResult::Matched { durable, .. } => self.spoke(*life, *group, *term, *durable, disk),
                     AppendResult::Rejected { .. } => Ok(()),
@@ -85,11 +85,12 @@ impl AppendDurable {
 mod tests {
     use super::super::hand_made::*;
     use super::*;
+    use raftline_raft::types::Round;
 
     fn reply(term: u64, durable: u64) -> Message {
         let result =
             AppendResult::Matched { durable: Index(durable), received: Index(durable), commit: Index(0) };
-        Message::AppendReply { term: Term(term), result }
+        Message::AppendReply { term: Term(term), result, round: Round(0) }
     }
 
     fn spoke<'a>(message: &'a Message, disk: &'a OnDisk) -> Fact<'a> {

@@ -19,6 +19,7 @@ mod offsets;
 mod quorum_durable;
 mod rest;
 mod retention;
+mod told;
 mod vote_durable;
 mod voted;
 mod watermark;
@@ -79,6 +80,7 @@ impl Default for Checks {
                 Box::<append_durable::AppendDurable>::default(),
                 Box::<offsets::OffsetsDense>::default(),
                 Box::<watermark::HighWatermark>::default(),
+                Box::<told::Told>::default(),
                 Box::<acked::AckedKept>::default(),
                 Box::<idempotence::OncePerProducer>::default(),
                 Box::new(compaction::KeyedKept),

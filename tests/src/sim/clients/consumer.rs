@@ -1,13 +1,14 @@
-//! Consumers: read a partition from its first record on, one fetch at a time.
+//! Consumers: read a partition from its first record on, one fetch at a time. One that comes to another node asks first
+//! where the part of the leader ends whose records it read last (KIP-320): never below where it is.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use raftline_broker::payload::OutReply;
 use raftline_proto::batch::{self, BatchHeader};
-use raftline_proto::ids::{GroupId, NodeId, Offset};
+use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
 use raftline_proto::time::Monotonic;
-use raftline_shard::types::{FetchError, Reply};
+use raftline_shard::types::{FetchError, OffsetQuery, Reply};
 
 use super::{Around, Ask, Call, Wishes};
 
@@ -17,12 +18,24 @@ pub struct Consumer {
     group: GroupId,
     next: Offset,
     leader: Option<NodeId>,
-    under_way: Option<(u64, Monotonic)>,
+    /// The leader's term of the last record read.
+    epoch: Option<Term>,
+    /// Whom it may go on reading from without asking first.
+    validated: Option<NodeId>,
+    under_way: Option<UnderWay>,
     next_tag: u64,
     /// When to ask again.
     ask_at: Monotonic,
     /// Whether what it has not read yet may go.
     records: Lasting,
+}
+
+/// A request on its way.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    tag: u64,
+    since: Monotonic,
+    to: NodeId,
 }
 
 /// Whether a partition's records stay.
@@ -38,7 +51,17 @@ impl Consumer {
     /// A consumer that starts at `now`, at the partition's first offset.
     #[must_use]
     pub fn new(group: GroupId, now: Monotonic, records: Lasting) -> Self {
-        Self { group, next: Offset::ZERO, leader: None, under_way: None, next_tag: 0, ask_at: now, records }
+        Self {
+            group,
+            next: Offset::ZERO,
+            leader: None,
+            epoch: None,
+            validated: None,
+            under_way: None,
+            next_tag: 0,
+            ask_at: now,
+            records,
+        }
     }
 
     /// Which partition it reads.
@@ -54,7 +77,7 @@ impl Consumer {
     }
 
     pub(super) fn wake(&mut self, around: &mut Around<'_>, wishes: &mut Wishes) {
-        if let Some((_, since)) = self.under_way
+        if let Some(UnderWay { since, .. }) = self.under_way
             && since + around.patience + WAIT <= around.now
         {
             self.under_way = None;
@@ -74,7 +97,12 @@ impl Consumer {
         let to = around.node_or_any(self.leader);
         self.leader = Some(to);
         self.next_tag += 1;
-        self.under_way = Some((self.next_tag, around.now));
+        self.under_way = Some(UnderWay { tag: self.next_tag, since: around.now, to });
+        if let Some(epoch) = self.epoch.filter(|_| self.validated != Some(to)) {
+            let ask = Ask::Offset { group: self.group, query: OffsetQuery::EndOfTerm(epoch) };
+            wishes.calls.push(Call { tag: self.next_tag, to, ask });
+            return;
+        }
         let bytes_max = around.chance.between(1, 16 << 10);
         let ask = Ask::Fetch {
             group: self.group,
@@ -93,17 +121,34 @@ impl Consumer {
         around: &mut Around<'_>,
         wishes: &mut Wishes,
     ) {
-        if self.under_way.is_none_or(|(asked, _)| asked != tag) {
+        let Some(UnderWay { to, .. }) = self.under_way.filter(|under_way| under_way.tag == tag) else {
             return;
-        }
+        };
         self.under_way = None;
         self.ask_at = around.backoff();
         wishes.wake_at(self.ask_at);
         match reply {
             Some(OutReply::Fetched(fetched)) => self.read(&fetched.batches, wishes),
             Some(OutReply::Shard(Reply::Fetched(Ok(_)))) => {}
-            Some(OutReply::Shard(Reply::Fetched(Err(error)))) => self.refused(&error, wishes),
+            Some(OutReply::EndOfTerm { found, start }) => {
+                self.validated = Some(to);
+                self.validate(found.map_or(start, |(_, end)| end), wishes);
+            }
+            Some(OutReply::Shard(Reply::Fetched(Err(error)) | Reply::Offset(Err(error)))) => {
+                self.validated = None;
+                self.refused(&error, wishes);
+            }
             _ => self.leader = None,
+        }
+    }
+
+    /// The part of the leader whose records it read last ends here: what lies above was lost, if it has read it.
+    fn validate(&self, end: Offset, wishes: &mut Wishes) {
+        if end < self.next {
+            wishes.outrage = Some(format!(
+                "a consumer of group {} at offset {} is told that its leader's part of the log ends at {end}",
+                self.group, self.next
+            ));
         }
     }
 
@@ -114,6 +159,8 @@ impl Consumer {
                 match next.and_then(|one| BatchHeader::decode(&one).map(|header| (one.len(), header))) {
                     Ok((length, header)) => {
                         self.next = self.next.max(header.next_offset());
+                        let epoch = u64::try_from(header.leader_epoch).ok().map(Term);
+                        self.epoch = self.epoch.max(epoch);
                         rest = rest.slice(length..);
                     }
                     Err(error) => {
@@ -129,14 +176,15 @@ impl Consumer {
     fn refused(&mut self, error: &FetchError, wishes: &mut Wishes) {
         match error {
             FetchError::NotLeader { leader, .. } => self.leader = *leader,
-            FetchError::UnknownGroup | FetchError::Busy => self.leader = None,
+            FetchError::UnknownGroup | FetchError::Busy | FetchError::NotYet => self.leader = None,
             FetchError::OffsetOutOfRange { start_offset, .. }
                 if self.records == Lasting::MayGo && *start_offset > self.next =>
             {
-                self.next = *start_offset;
+                // Nothing that it has read leads up to there.
+                (self.next, self.epoch) = (*start_offset, None);
             }
             // It only asks from where it was led: an honest consumer must not be sent away.
-            FetchError::OffsetOutOfRange { .. } | FetchError::Storage(_) => {
+            FetchError::OffsetOutOfRange { .. } | FetchError::Storage(_) | FetchError::UnknownTerm { .. } => {
                 wishes.outrage = Some(format!(
                     "a consumer of group {} at offset {} is told {error:?}",
                     self.group, self.next

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod consumer;
 pub mod eraser;
+pub mod inquirer;
 pub mod producer;
 
 use std::time::Duration;
@@ -13,7 +14,7 @@ use raftline_broker::payload::OutReply;
 use raftline_proto::entry::BatchInfo;
 use raftline_proto::ids::{GroupId, NodeId, Offset};
 use raftline_proto::time::Monotonic;
-use raftline_shard::types::{CoordinatorCommand, DeleteUpTo, Durability};
+use raftline_shard::types::{CoordinatorCommand, DeleteUpTo, Durability, OffsetQuery};
 
 use super::chance::Chance;
 
@@ -43,6 +44,13 @@ pub enum Ask {
         bytes_max: u64,
         /// How long to wait for it.
         wait: Duration,
+    },
+    /// An offset.
+    Offset {
+        /// The partition's group.
+        group: GroupId,
+        /// Which.
+        query: OffsetQuery,
     },
     /// Something of the coordinator.
     Coordinate(CoordinatorCommand),
@@ -129,6 +137,8 @@ pub enum Client {
     Admin(admin::Admin),
     /// Deletes.
     Eraser(eraser::Eraser),
+    /// Asks for offsets.
+    Inquirer(inquirer::Inquirer),
 }
 
 impl Client {
@@ -139,6 +149,7 @@ impl Client {
             Self::Consumer(consumer) => consumer.wake(around, wishes),
             Self::Admin(admin) => admin.wake(around, wishes),
             Self::Eraser(eraser) => eraser.wake(around, wishes),
+            Self::Inquirer(inquirer) => inquirer.wake(around, wishes),
         }
     }
 
@@ -155,6 +166,7 @@ impl Client {
             Self::Consumer(consumer) => consumer.answered(tag, reply, around, wishes),
             Self::Admin(admin) => admin.answered(tag, reply, around, wishes),
             Self::Eraser(eraser) => eraser.answered(reply),
+            Self::Inquirer(inquirer) => inquirer.answered(reply),
         }
     }
 }

@@ -96,7 +96,7 @@ impl World {
                 Client::Admin(admin) if !admin.is_done() => {
                     return Some("the operator is not done".to_owned());
                 }
-                Client::Producer(_) | Client::Admin(_) | Client::Eraser(_) => {}
+                Client::Producer(_) | Client::Admin(_) | Client::Eraser(_) | Client::Inquirer(_) => {}
             }
         }
         self.replica_complaint().or_else(|| self.uncompacted())

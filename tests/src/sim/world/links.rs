@@ -187,10 +187,12 @@ fn digest(message: &Message) -> u64 {
         Message::PreVoteReply { term, granted, .. } => (2, term, u64::from(*granted)),
         Message::Vote { term, last, transfer } => (3, term, id(*last) ^ u64::from(*transfer)),
         Message::VoteReply { term, granted } => (4, term, u64::from(*granted)),
-        Message::Append { term, previous, commit, .. } => (5, term, id(*previous) ^ mix(commit.0)),
-        Message::AppendReply { term, result } => match result {
+        Message::Append { term, previous, commit, round, .. } => {
+            (5, term, id(*previous) ^ mix(commit.0) ^ round.0)
+        }
+        Message::AppendReply { term, result, round } => match result {
             AppendResult::Matched { durable, received, commit } => {
-                (6, term, mix(durable.0) ^ mix(received.0 + 1) ^ commit.0)
+                (6, term, mix(durable.0) ^ mix(received.0 + 1) ^ commit.0 ^ round.0)
             }
             AppendResult::Rejected { previous, hint } => (7, term, mix(previous.0) ^ id(*hint)),
         },

@@ -12,7 +12,7 @@ use raftline_proto::time::Monotonic;
 use raftline_shard::coordinator::configs::Cleanup;
 use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{
-    CoordinatorCommand, Durability, Event, FetchError, ProduceError, Reply, RequestId,
+    CoordinatorCommand, Durability, Event, FetchError, OffsetQuery, ProduceError, Reply, RequestId,
 };
 
 use super::watch::{content_of, records, served};
@@ -21,6 +21,7 @@ use crate::sim::chance::Chance;
 use crate::sim::clients::admin::Admin;
 use crate::sim::clients::consumer::{Consumer, Lasting};
 use crate::sim::clients::eraser::Eraser;
+use crate::sim::clients::inquirer::Inquirer;
 use crate::sim::clients::producer::{Habits, Producer};
 use crate::sim::clients::{Around, Ask, Call, Client, Wishes};
 use crate::sim::facts::{Fact, Life, Record};
@@ -64,6 +65,7 @@ enum Asked {
     Produce { group: GroupId, content: u64, info: BatchInfo, durability: Durability },
     Fetch { group: GroupId, from: raftline_proto::ids::Offset },
     Delete { group: GroupId },
+    Offset { group: GroupId, query: OffsetQuery },
     Other,
 }
 
@@ -216,6 +218,7 @@ impl World {
                 let lasting = if may_go { Lasting::MayGo } else { Lasting::Stay };
                 self.add_client(Client::Consumer(Consumer::new(group, self.heap.now(), lasting)));
             }
+            self.add_client(Client::Inquirer(Inquirer::new(group, load.pause * 2)));
             if let Some(pause) = erasures {
                 self.add_client(Client::Eraser(Eraser::new(group, pause)));
             }
@@ -322,6 +325,11 @@ impl World {
                 let event = Event::Fetch { request, group, from, bytes_min, bytes_max, deadline };
                 (self.shard_of(group), Asked::Fetch { group, from }, event)
             }
+            Ask::Offset { group, query } => {
+                self.ask_offset(request, group, query);
+                let event = Event::ListOffset { request, group, query };
+                (self.shard_of(group), Asked::Offset { group, query }, event)
+            }
             Ask::Coordinate(command) => (0, Asked::Other, Event::Coordinate { request, command, deadline }),
             Ask::Delete { group, up_to } => {
                 let event = Event::DeleteRecords { request, group, up_to, deadline };
@@ -406,6 +414,14 @@ impl World {
                     format!("from {from} to {start_offset}")
                 });
                 self.judge.fact(&Fact::SentOn { life, group, start_offset });
+            }
+            (Asked::Offset { group, query }, _) => {
+                let (group, query) = (*group, *query);
+                self.judge_offset(life, (request, pending.since), group, query, &reply);
+            }
+            (Asked::Fetch { group, from }, OutReply::Shard(Reply::Fetched(Ok(empty)))) => {
+                let (group, from, high_watermark) = (*group, *from, empty.high_watermark);
+                self.judge.fact(&Fact::Served { life, group, from, high_watermark, batches: &[] });
             }
             (Asked::Fetch { group, from }, OutReply::Fetched(fetched)) => {
                 self.judge_fetch(life, *group, *from, fetched, pending.since);

@@ -221,6 +221,7 @@ impl Machine {
             previous: EntryId::ZERO,
             commit: Index::ZERO,
             ack: AckWanted::Durable,
+            round: Round(0),
         };
         self.effects.push(Effect::Replicate {
             group: GROUP,
