@@ -256,6 +256,19 @@ impl Raft {
         self.advance_follower_commit(outputs);
     }
 
+    /// The leader heard this replica vouch for an entry, and was told since that it is not there.
+    ///
+    /// What is acknowledged in a term is never cut in that term: the leader's log only grows, and what it asks to replace is
+    /// not what was matched. So if the entry is not here, the disk has lost it.
+    pub(crate) fn on_vouched(&self, from: NodeId, term: Term, entry: EntryId, outputs: &mut Vec<Output>) {
+        let is_of_leader = term == self.hard_state.term && self.term_leader == Some(from);
+        let held = entry.index <= self.log.start().previous.index || self.log.contains(entry);
+        if is_of_leader && !held {
+            let alarm = Alarm::Lost { leader: from, vouched: entry, last: self.log.last() };
+            outputs.push(Output::Alarm(alarm));
+        }
+    }
+
     /// Tells the leader what is held here, if that is due and may be told.
     pub(crate) fn flush_follower(&mut self, outputs: &mut Vec<Output>) {
         // The term must be durable before anything is acknowledged in it:

@@ -217,6 +217,14 @@ impl Raft {
         let term = self.hard_state.term;
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress_mut(from) else { return };
+        if previous <= progress.matched {
+            // It has said in this term that it holds this, durable. Either this is an answer of before that, or its disk has
+            // lost what it vouched for: it can tell.
+            if let Some(entry) = self.log.id_at(progress.matched) {
+                outputs.push(Output::Send { to: from, message: Message::Vouched { term, entry } });
+            }
+            return;
+        }
         if !progress.rejects_fresh(previous) {
             return;
         }

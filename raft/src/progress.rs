@@ -335,9 +335,6 @@ impl Progress {
     /// So a rejection breaks the stream off only if what it rejects was first sent after the last break. If what was
     /// sent again is lost as well, the resend time finds it.
     pub(crate) fn rejects_fresh(&self, previous: Index) -> bool {
-        if previous <= self.matched {
-            return false;
-        }
         match self.phase {
             Phase::Probe { .. } => previous.next() == self.next,
             Phase::Stream => previous >= self.broken_at && previous > self.received && previous < self.next,

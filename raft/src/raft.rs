@@ -157,6 +157,7 @@ impl Raft {
                 }
                 Message::TimeoutNow { term } => self.on_timeout_now(now, from, term, outputs),
                 Message::SteppedDown { term } => self.on_stepped_down(now, from, term, outputs),
+                Message::Vouched { term, entry } => self.on_vouched(from, term, entry, outputs),
                 Message::Reset { term, start, commit } => {
                     self.on_reset(now, from, term, start, commit, outputs);
                 }

@@ -291,6 +291,13 @@ pub enum Message {
         /// The term it led.
         term: Term,
     },
+    /// "You said in this term that you have this entry on stable storage", to one whose answer says that it does not.
+    Vouched {
+        /// The leader's term.
+        term: Term,
+        /// The entry.
+        entry: EntryId,
+    },
     /// "My log starts here: throw yours away and begin there", where the follower's log ends earlier.
     Reset {
         /// The leader's term.
@@ -370,6 +377,16 @@ pub enum Alarm {
         claimed: Index,
         /// Our last entry.
         last: Index,
+    },
+    /// This replica vouched for an entry and does not hold it any more: its disk lost what it had said to be safe. It must
+    /// not help to elect anybody.
+    Lost {
+        /// The leader that heard it vouch.
+        leader: NodeId,
+        /// What it vouched for.
+        vouched: EntryId,
+        /// Where its log ends.
+        last: EntryId,
     },
     /// No term is left to campaign for: nothing raises terms this far but a peer that lies. It follows and votes still.
     NoTermLeft {

@@ -358,7 +358,7 @@ impl Group {
     fn raft_alarm<P>(&mut self, alarm: Alarm, turn: &mut Turn<'_, P>) {
         match alarm {
             // This replica's own state cannot be trusted any more.
-            Alarm::TwoLeaders { .. } | Alarm::TruncateCommitted { .. } => {
+            Alarm::TwoLeaders { .. } | Alarm::TruncateCommitted { .. } | Alarm::Lost { .. } => {
                 self.quarantine_with(ShardAlarm::Raft(alarm), turn);
             }
             // The peer's word is not taken; nothing here is wrong.

@@ -444,6 +444,7 @@ fn message_term(message: &Message) -> Term {
         | Message::AppendReply { term, .. }
         | Message::TimeoutNow { term }
         | Message::SteppedDown { term }
+        | Message::Vouched { term, .. }
         | Message::Reset { term, .. } => *term,
     }
 }

@@ -219,3 +219,31 @@ fn vote_2_only_to_a_log_at_least_as_complete() {
     // Longer, but its last term is older.
     assert!(!grants(id(2, 9)));
 }
+
+// What a follower vouched for
+
+#[test]
+fn a_leader_tells_a_follower_that_lacks_what_it_vouched_for() {
+    let mut tested = Tested::fresh();
+    tested.win();
+    tested.synced();
+    tested.matched(A, 1, 1);
+    let expected = [(A, Message::Vouched { term: Term(1), entry: id(1, 1) })];
+    assert_eq!(sent(&tested.hear(A, rejected(1, 1, EntryId::ZERO))), expected);
+    assert_eq!(sent(&tested.hear(B, rejected(1, 1, EntryId::ZERO))), [], "it has vouched for nothing");
+}
+
+#[test]
+fn a_follower_that_lost_what_it_vouched_for_raises_an_alarm() {
+    let mut tested = Tested::new(config(3), recovered(2, None, &[id(1, 1), id(1, 2)]));
+    tested.append(A, 2, id(1, 2), &[], 0);
+    let vouched = |entry| Message::Vouched { term: Term(2), entry };
+    let alarms =
+        |outputs: &[Output]| outputs.iter().filter(|output| matches!(output, Output::Alarm(_))).count();
+    assert_eq!(alarms(&tested.hear(A, vouched(id(1, 2)))), 0, "it is there: an older answer came late");
+    assert_eq!(alarms(&tested.hear(B, vouched(id(2, 3)))), 0, "nobody that leads");
+    let earlier = Message::Vouched { term: Term(1), entry: id(1, 9) };
+    assert_eq!(alarms(&tested.hear(A, earlier)), 0, "of an earlier term: it may have been replaced since");
+    let lost = Alarm::Lost { leader: A, vouched: id(2, 3), last: id(1, 2) };
+    assert!(tested.hear(A, vouched(id(2, 3))).contains(&Output::Alarm(lost)));
+}

@@ -97,6 +97,7 @@ pub fn message(message: &Message) -> String {
         },
         Message::TimeoutNow { term } => format!("timeout-now term {term}"),
         Message::SteppedDown { term } => format!("stepped-down term {term}"),
+        Message::Vouched { term, entry } => format!("vouched term {term} for {entry}"),
         Message::Reset { term, start, commit } => {
             format!("reset term {term} start after {} commit {commit}", start.previous)
         }

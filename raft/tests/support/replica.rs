@@ -263,6 +263,7 @@ impl Replica {
             | Message::AppendReply { result: AppendResult::Rejected { .. }, .. }
             | Message::TimeoutNow { .. }
             | Message::SteppedDown { .. }
+            | Message::Vouched { .. }
             | Message::Reset { .. } => {}
         }
     }

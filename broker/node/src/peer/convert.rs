@@ -84,6 +84,9 @@ fn encode_raft(message: Message, entries: Vec<Bytes>) -> Body {
         }
         Message::TimeoutNow { term } => Body::TimeoutNow(pb::TimeoutNow { term: term.0 }),
         Message::SteppedDown { term } => Body::SteppedDown(pb::SteppedDown { term: term.0 }),
+        Message::Vouched { term, entry } => {
+            Body::Vouched(pb::Vouched { term: term.0, entry: Some(entry_id(entry)) })
+        }
         Message::Reset { term, start, commit } => Body::Reset(pb::Reset {
             term: term.0,
             previous: Some(entry_id(start.previous)),
@@ -151,6 +154,10 @@ pub(super) fn decode(message: pb::GroupMessage) -> Result<Inbound, Malformed> {
             raft(Message::AppendReply { term: fields.term(body.term)?, result, round: Round(body.round) })
         }
         Body::TimeoutNow(body) => raft(Message::TimeoutNow { term: fields.term(body.term)? }),
+        Body::Vouched(body) => raft(Message::Vouched {
+            term: fields.term(body.term)?,
+            entry: fields.entry_id("entry", body.entry)?,
+        }),
         Body::SteppedDown(body) => raft(Message::SteppedDown { term: fields.term(body.term)? }),
         Body::Reset(body) => raft(Message::Reset {
             term: fields.term(body.term)?,
@@ -277,6 +284,7 @@ mod tests {
             Message::AppendReply { term, result: rejected, round: Round(0) },
             Message::TimeoutNow { term },
             Message::SteppedDown { term },
+            Message::Vouched { term, entry: id(4, 9) },
             Message::Reset {
                 term,
                 start: LogStart { previous: id(3, 100), offset: Offset(77) },

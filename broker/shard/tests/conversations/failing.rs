@@ -2,8 +2,8 @@
 
 use crate::world::{End, N1, N2, N3, World};
 use raftline_proto::ids::{GroupId, NodeId};
-use raftline_raft::types::Role;
-use raftline_shard::types::{Event, FetchError, ProduceError};
+use raftline_raft::types::{Alarm, Role};
+use raftline_shard::types::{Event, FetchError, ProduceError, ShardAlarm};
 use std::time::Duration;
 
 fn led_by(world: &World, node: NodeId) -> usize {
@@ -153,4 +153,39 @@ fn two_runs_are_the_same() {
         (world.now, effects, world.read_all(group))
     };
     assert_eq!(trace(), trace());
+}
+
+#[test]
+fn a_follower_whose_disk_lost_what_it_vouched_for_is_closed_and_elects_nobody() {
+    let (mut world, group) = World::with_topic();
+    let leader = world.leader(group);
+    let victim = [N1, N2, N3].into_iter().find(|node| *node != leader).expect("two of them");
+    world.produce(group, "a").expect("acknowledged");
+    world.run_for(Duration::from_secs(1));
+    let copy = world.node(victim).disk.live[&group].clone();
+    for text in ["b", "c", "d"] {
+        world.produce(group, text).expect("acknowledged");
+    }
+    world.run_for(Duration::from_secs(1));
+    world.end(victim, End::Killed);
+    // Its hard state stays: the same term goes on, and its log is shorter than it said.
+    world.node(victim).disk.live.insert(group, copy.clone());
+    world.node(victim).disk.durable.insert(group, copy);
+    world.start(victim);
+    let failure = world.until("the replica closes", |world| {
+        world.describe(victim, group).and_then(|description| description.failure)
+    });
+    assert!(failure.contains("Lost"), "{failure}");
+    let alarms: Vec<_> = std::mem::take(&mut world.alarms);
+    let lost = |alarm: &ShardAlarm| matches!(alarm, ShardAlarm::Raft(Alarm::Lost { .. }));
+    assert!(alarms.iter().all(|(of, alarm)| *of == group && lost(alarm)), "{alarms:?}");
+    // It would have elected the third, or been elected: with the leader gone there is no majority.
+    world.end(leader, End::Killed);
+    world.run_for(Duration::from_secs(5));
+    for node in world.running() {
+        let role = world.describe(node, group).map(|description| description.role);
+        assert_ne!(role, Some(Role::Leader), "node {node}");
+    }
+    world.start(leader);
+    assert_eq!(world.read_all(group), ["a", "b", "c", "d"]);
 }

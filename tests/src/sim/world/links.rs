@@ -71,6 +71,7 @@ impl World {
             | Message::PreVoteReply { .. }
             | Message::Append { .. }
             | Message::SteppedDown { .. }
+            | Message::Vouched { .. }
             | Message::Reset { .. } => {}
         }
     }
@@ -198,6 +199,7 @@ fn digest(message: &Message) -> u64 {
         },
         Message::TimeoutNow { term } => (8, term, 0),
         Message::SteppedDown { term } => (9, term, 0),
+        Message::Vouched { term, entry } => (11, term, id(*entry)),
         Message::Reset { term, start, commit } => (10, term, id(start.previous) ^ mix(commit.0)),
     };
     mix(kind ^ mix(term.0 ^ mix(rest)))
