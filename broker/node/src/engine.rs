@@ -1,4 +1,4 @@
-//! The engine: shard threads, the sync pool and the preallocator of one broker, started and stopped together.
+//! The engine: shard threads, the pulse, the sync pool and the preallocator of one broker, started and stopped together.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use raftline_proto::ids::NodeId;
 use raftline_shard::config::ShardConfig;
-use raftline_shard::types::Event;
+use raftline_shard::pulse::Pulse;
+use raftline_shard::types::{DiskSpace, Event};
 use raftline_storage::{RealDisk, StateError};
 use tokio::sync::mpsc;
 
@@ -19,6 +21,7 @@ use crate::lanes::{Lanes, Queued};
 use crate::limits;
 use crate::payload::PeerSender;
 use crate::preallocator::{Finding, Preallocator};
+use crate::pulse::{self, Busy, News, PulseLine, PulseThread};
 use crate::shard_dirs::{self, ShardDirsError};
 use crate::shard_thread::{Links, Notice, ShardThread};
 use crate::sync_pool::SyncPool;
@@ -59,6 +62,8 @@ pub struct Engine {
     shards: Shards,
     view: Arc<NodeView>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    pulse: PulseLine,
+    pulse_thread: JoinHandle<()>,
     pool: Arc<SyncPool<RealDisk>>,
     openers: Arc<Lanes<(usize, OpenJob<RealDisk>)>>,
     compactor: Arc<Lanes<(usize, CompactionJob<RealDisk>)>>,
@@ -86,6 +91,8 @@ impl Engine {
             configs.iter().map(|_| inbox::inbox(InboxBounds::default())).unzip();
         let shards = Shards::new(senders);
         let view = Arc::new(NodeView::default());
+        let (pulse, pulse_inbox) = pulse::line();
+        let busy = Arc::new(Busy::new(configs.len()));
         let pool = {
             let shards = shards.clone();
             let done = move |shard, round, result| shards.notify(shard, Notice::Synced { round, result });
@@ -106,7 +113,7 @@ impl Engine {
             Arc::new(Lanes::start("compact", limits::COMPACTION_LANES, compact)?)
         };
         let preallocator = {
-            let shards = shards.clone();
+            let (shards, pulse) = (shards.clone(), pulse.clone());
             Preallocator::start(
                 disk.clone(),
                 data_dir.clone(),
@@ -117,6 +124,7 @@ impl Engine {
                     }
                     Finding::Space(space) => {
                         tracing::warn!(?space, "free space on the data directory's disk crossed the reserve");
+                        pulse.tell(News::Full(space != DiskSpace::Enough));
                         // Never refused: see `Shards::submit`.
                         let _ = shards.submit(Event::DiskSpace(space));
                     }
@@ -124,6 +132,17 @@ impl Engine {
             )?
         };
         let (drained_sender, drained) = mpsc::unbounded_channel();
+        let pulse_thread = PulseThread {
+            own: configs.first().map_or(NodeId(0), |config| config.node),
+            pulse: heart(&configs, clock),
+            inbox: pulse_inbox,
+            clock,
+            busy: Arc::clone(&busy),
+            shards: shards.clone(),
+            view: Arc::clone(&view),
+            peers: peers(configs.len()),
+        };
+        let pulse_thread = pulse_thread.spawn()?;
         let mut threads = Vec::with_capacity(configs.len());
         for (number, (config, inbox)) in configs.into_iter().zip(receivers).enumerate() {
             let executor = Executor::new(disk.clone(), &data_dir, config.shard)?;
@@ -136,16 +155,35 @@ impl Engine {
                 compactor: Arc::clone(&compactor),
                 allocations: preallocator.allocations(),
                 drained: drained_sender.clone(),
+                busy: Arc::clone(&busy),
             };
             threads.push(ShardThread::spawn(config, clock, executor, inbox, links, peers(number))?);
         }
-        Ok(Self { shards, view, threads, pool, openers, compactor, preallocator, drained, reserve_bytes })
+        Ok(Self {
+            shards,
+            view,
+            threads,
+            pulse,
+            pulse_thread,
+            pool,
+            openers,
+            compactor,
+            preallocator,
+            drained,
+            reserve_bytes,
+        })
     }
 
     /// The way to the shards.
     #[must_use]
     pub const fn shards(&self) -> &Shards {
         &self.shards
+    }
+
+    /// The way to the pulse.
+    #[must_use]
+    pub const fn pulse(&self) -> &PulseLine {
+        &self.pulse
     }
 
     /// What the shards publish.
@@ -189,6 +227,9 @@ impl Engine {
                 result = Err(error);
             }
         }
+        self.pulse.tell(News::Stop);
+        // A thread that panics aborts the process.
+        let _ = self.pulse_thread.join();
         self.preallocator.stop();
         if let Some(openers) = Arc::into_inner(self.openers) {
             openers.stop(Queued::Drop);
@@ -201,6 +242,12 @@ impl Engine {
         }
         result
     }
+}
+
+/// The node's pulse: all shards are configured alike.
+fn heart(shards: &[ShardConfig], clock: Clock) -> Pulse {
+    let first = shards.first().expect("a node has at least one shard");
+    Pulse::new(first.node, first.shards, first.timings, first.peers.iter().copied(), clock.monotonic())
 }
 
 /// What is kept free unless configured: [`limits::DISK_RESERVE_BYTES`] or a twentieth of the disk, whichever is

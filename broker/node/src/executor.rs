@@ -23,7 +23,7 @@ use raftline_shard::types::{Effect, Event, LogConfig};
 use raftline_storage::{Allocation, Disk, Lazy, Log, LogOptions, StateError, StateFile, StateTicket};
 
 use crate::limits;
-use crate::payload::{OutReply, Payload, PeerBody, PeerMessage};
+use crate::payload::{OutReply, Payload};
 
 mod appending;
 mod compacting;
@@ -320,11 +320,6 @@ impl<D: Disk> Executor<D> {
                 self.replicate(Replicate { group, to, from, up_to, bytes_max, message }, outside, answers);
             }
             Effect::Send { group, to, message } => self.say(group, to, message, outside),
-            Effect::SendAlive { to } => {
-                let message = PeerMessage { group: GroupId::COORDINATOR, body: PeerBody::Alive };
-                let _ = outside.send(to, message);
-            }
-            Effect::Liveness { peer, change } => outside.liveness(peer, change),
             Effect::Reply { request, reply } => {
                 let reply: OutReply = self.completed(reply);
                 outside.reply(request, reply);

@@ -74,7 +74,7 @@ impl Shards {
     }
 
     /// Submits an event that wants no answer. Goes to the shard of its group; node-level events go to shard 0, and
-    /// [`Event::Drain`] and [`Event::DiskSpace`] to all. Connection changes and those two are never refused.
+    /// [`Event::Drain`], [`Event::DiskSpace`] and [`Event::Liveness`] to all. Those are never refused.
     ///
     /// # Errors
     /// [`Busy`] if the inbox is full.
@@ -82,10 +82,6 @@ impl Shards {
         match route(&event) {
             Route::Group(group) => self.push(self.shard_of(group), event, None),
             Route::First => self.push(0, event, None),
-            Route::Notice => {
-                self.senders[0].notify(Notice::Event(Box::new(event)));
-                Ok(())
-            }
             Route::All => {
                 for sender in &self.senders {
                     sender.notify(Notice::Event(Box::new(event.clone())));
@@ -103,7 +99,7 @@ impl Shards {
         let shard = match route(&event) {
             Route::Group(group) => self.shard_of(group),
             Route::First => 0,
-            Route::Notice | Route::All => return self.submit(event),
+            Route::All => return self.submit(event),
         };
         let (class, bytes) = weigh(&event);
         let parcel = Parcel { event, sink: None };
@@ -124,7 +120,7 @@ impl Shards {
         let event = make(request);
         let shard = match route(&event) {
             Route::Group(group) => self.shard_of(group),
-            Route::First | Route::Notice | Route::All => 0,
+            Route::First | Route::All => 0,
         };
         self.push(shard, event, Some((request, sink)))?;
         Ok(request)
@@ -143,7 +139,7 @@ impl Shards {
         let event = make(request);
         let shard = match route(&event) {
             Route::Group(group) => self.shard_of(group),
-            Route::First | Route::Notice | Route::All => 0,
+            Route::First | Route::All => 0,
         };
         let (class, bytes) = weigh(&event);
         let parcel = Parcel { event, sink: Some((request, sink)) };
@@ -218,8 +214,6 @@ enum Route {
     Group(GroupId),
     /// Shard 0, refusable.
     First,
-    /// Shard 0, never refused.
-    Notice,
     /// Every shard, never refused.
     All,
 }
@@ -247,12 +241,8 @@ fn route(event: &Event<Payload>) -> Route {
         | Event::CompactionFailed { group }
         | Event::Trimmed { group, .. }
         | Event::RetentionHeld { group, .. } => Route::Group(*group),
-        Event::Connected { .. } | Event::Disconnected { .. } => Route::Notice,
         Event::Drain | Event::DiskSpace(_) | Event::Image(_) | Event::Liveness { .. } => Route::All,
-        Event::Tick
-        | Event::Coordinate { .. }
-        | Event::Transfer { group: None, .. }
-        | Event::Alive { .. } => Route::First,
+        Event::Tick | Event::Coordinate { .. } | Event::Transfer { group: None, .. } => Route::First,
     }
 }
 

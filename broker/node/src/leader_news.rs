@@ -125,7 +125,7 @@ mod tests {
         let view = NodeView::default();
         view.set_image(Arc::new(image));
         for peer in [2, 3] {
-            view.set_liveness(NodeId(peer), LivenessChange::Up, Monotonic::ZERO);
+            view.set_liveness(NodeId(peer), &LivenessChange::Up, Monotonic::ZERO);
         }
         view
     }
@@ -153,8 +153,8 @@ mod tests {
         assert_eq!(tell(false), (true, vec![]), "once");
         leads(&view, 1, 6);
         assert_eq!(tell(false), (true, vec![(three, one, Term(6))]), "a new term is news");
-        view.set_liveness(three, LivenessChange::Down, Monotonic::ZERO);
-        view.set_liveness(three, LivenessChange::Up, Monotonic::ZERO);
+        view.set_liveness(three, &LivenessChange::Down, Monotonic::ZERO);
+        view.set_liveness(three, &LivenessChange::Up, Monotonic::ZERO);
         assert_eq!(tell(false).1.len(), 2, "who was away is told again");
     }
 }

@@ -33,6 +33,7 @@ pub mod logging;
 pub mod payload;
 pub mod peer;
 pub mod preallocator;
+pub mod pulse;
 pub mod server;
 pub mod shard_dirs;
 mod shard_thread;

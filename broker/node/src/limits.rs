@@ -221,6 +221,15 @@ pub const SERVER_PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A client that does not answer a ping for this long is gone.
 pub const SERVER_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// News that may wait for the pulse's thread.
+pub const PULSE_NEWS_MAX: usize = 16_384;
+
+/// A shard's turn that takes this long is logged.
+pub const SLOW_TURN: Duration = Duration::from_millis(500);
+
+/// A sync that takes this long is logged.
+pub const SLOW_SYNC: Duration = Duration::from_secs(1);
+
 /// What a stop waits beyond the shards' own limit for handing leadership over, for their last word.
 pub const DRAIN_SLACK: Duration = Duration::from_millis(500);
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::Message;
+use raftline_shard::pulse::Sign;
 use raftline_shard::types::{GroupDescription, Reply};
 
 /// Record bytes on their way through a shard, which never looks at them.
@@ -38,7 +39,7 @@ pub struct PeerMessage {
 #[derive(Clone, Debug)]
 pub enum PeerBody {
     /// The node-level sign of life. The transport adds this process's boot id.
-    Alive,
+    Alive(Sign),
     /// The sender leads the group in this term: to nodes that have no replica of it.
     Leads {
         /// The term.
@@ -58,7 +59,7 @@ impl PeerMessage {
     #[must_use]
     pub fn entry_bytes(&self) -> u64 {
         match &self.body {
-            PeerBody::Alive | PeerBody::Leads { .. } => 0,
+            PeerBody::Alive(_) | PeerBody::Leads { .. } => 0,
             PeerBody::Raft { entries, .. } => entries.iter().map(|part| part.len() as u64).sum(),
         }
     }

@@ -18,6 +18,7 @@ mod tests;
 use crate::clock::Clock;
 use crate::handle::Shards;
 use crate::identity::Identity;
+use crate::pulse::PulseLine;
 use crate::view::NodeView;
 use handshake::Local;
 use outbox::Lanes;
@@ -92,9 +93,9 @@ impl Peers {
     }
 
     /// Keeps a connection to every peer until `stop`, on tasks of `tasks`.
-    pub fn dial(&self, shards: &Shards, clock: Clock, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+    pub fn dial(&self, pulse: &PulseLine, clock: Clock, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
         for (peer, address) in &self.shared.addresses {
-            let dialler = dial::Dialler::new(Arc::clone(&self.shared), *peer, address, shards.clone(), clock);
+            let dialler = dial::Dialler::new(Arc::clone(&self.shared), *peer, address, pulse.clone(), clock);
             let stop = stop.clone();
             let run = Box::pin(dialler.run());
             tasks.spawn(async move {
@@ -108,11 +109,12 @@ impl Peers {
     pub fn service(
         &self,
         shards: Shards,
+        pulse: PulseLine,
         view: Arc<NodeView>,
         clock: Clock,
         stop: CancellationToken,
     ) -> PeerService {
-        PeerService::new(Arc::clone(&self.shared), shards, view, clock, stop)
+        PeerService::new(Arc::clone(&self.shared), shards, pulse, view, clock, stop)
     }
 
     /// Every peer's address and state.

@@ -190,7 +190,7 @@ async fn run(
     };
     tasks.spawn(leader_news::tell(Arc::clone(&view), identity.node(), peers.outbox()));
     // Only now: a peer that hears this node dials back at once.
-    peers.dial(engine.shards(), clock, &stop, &mut tasks);
+    peers.dial(engine.pulse(), clock, &stop, &mut tasks);
     write_address(&address_file, bound)?;
     log_start(config, identity, boot, bound, &advertised, engine.reserve_bytes());
     let addresses = Addresses { grpc: advertised, kafka: kafka_address };
@@ -259,6 +259,7 @@ fn grpc(
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let peers = PeerServer::new(peers.service(
         engine.shards().clone(),
+        engine.pulse().clone(),
         Arc::clone(engine.view()),
         clock,
         stop.clone(),

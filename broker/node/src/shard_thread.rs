@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use raftline_proto::ids::{GroupId, NodeId, Term};
-use raftline_proto::time::Monotonic;
+use raftline_proto::time::{Monotonic, Now};
 use raftline_raft::types::Role;
 use raftline_shard::Shard;
 use raftline_shard::config::ShardConfig;
 use raftline_shard::image::MetadataImage;
-use raftline_shard::types::{Effect, Event, LivenessChange, RequestId, ShardAlarm};
+use raftline_shard::types::{Effect, Event, RequestId, ShardAlarm};
 use raftline_storage::{Allocation, RealDisk};
 use tokio::sync::mpsc;
 
@@ -28,6 +28,7 @@ use crate::lanes::Lanes;
 use crate::limits;
 use crate::payload::{OutReply, Payload, PeerMessage, PeerSender, SendOutcome};
 use crate::preallocator::Allocations;
+use crate::pulse::{At, Busy};
 use crate::sync_pool::SyncPool;
 use crate::view::{GroupLeader, NodeView};
 
@@ -57,6 +58,7 @@ pub(crate) struct Links {
     pub(crate) compactor: Arc<Lanes<(usize, CompactionJob<RealDisk>)>>,
     pub(crate) allocations: Allocations<RealDisk>,
     pub(crate) drained: mpsc::UnboundedSender<usize>,
+    pub(crate) busy: Arc<Busy>,
 }
 
 /// One shard, its executor and its inbox.
@@ -87,14 +89,21 @@ impl<S: PeerSender> ShardThread<S> {
             let _guard = AbortOnPanic;
             let (number, shards) = (u64::from(config.shard), u64::from(config.shards));
             let found = executor.groups_found()?;
-            let mut shard = Shard::new(config, clock.now());
+            let mut shard = Shard::new(config);
             shard.found(found.into_iter().filter(|group| group.0 % shards == number));
             let thread = Self {
                 shard,
                 executor,
                 inbox,
                 clock,
-                world: World { links, peers, clock, sinks: HashMap::new(), replies: Vec::new() },
+                world: World {
+                    links,
+                    peers,
+                    clock,
+                    sinks: HashMap::new(),
+                    replies: Vec::new(),
+                    sync_began: Monotonic::ZERO,
+                },
                 parcels: Vec::new(),
                 notices: Vec::new(),
                 effects: Vec::new(),
@@ -108,7 +117,7 @@ impl<S: PeerSender> ShardThread<S> {
     fn run(mut self) -> io::Result<()> {
         self.shard.start(&mut self.effects);
         loop {
-            self.turn();
+            self.timed_turn();
             if self.stopping && !self.executor.is_syncing() {
                 break;
             }
@@ -121,14 +130,31 @@ impl<S: PeerSender> ShardThread<S> {
         result
     }
 
-    fn turn(&mut self) {
+    /// A turn, with its beginning and end shown to the pulse.
+    fn timed_turn(&mut self) {
         let now = self.clock.now();
+        let (shard, busy) = (self.world.links.shard, Arc::clone(&self.world.links.busy));
+        busy.begin(shard, At::Turn, now.monotonic);
+        self.turn(now);
+        busy.end(shard, At::Turn);
+        let took = self.clock.monotonic().since(now.monotonic);
+        if took >= limits::SLOW_TURN {
+            tracing::warn!(
+                shard,
+                ?took,
+                "a turn of a shard took long: its thread had no core, or its disk is slow"
+            );
+        }
+    }
+
+    fn turn(&mut self, now: Now) {
         self.inbox.take(limits::TURN_EVENTS_MAX, &mut self.parcels, &mut self.notices);
         let mut events = Vec::new();
         for notice in self.notices.drain(..) {
             match notice {
                 Notice::Event(event) => events.push(*event),
                 Notice::Synced { round, result } => {
+                    self.world.synced();
                     self.executor.sync_done(round, &result, &mut self.world, &mut self.answers);
                 }
                 Notice::Allocated { group, allocation, result } => {
@@ -190,9 +216,20 @@ struct World<S: PeerSender> {
     /// This turn's replies. They go out once the turn's sync is under way: waking a client first would let it take
     /// the core from the disk's work.
     replies: Vec<(ReplySink, OutReply)>,
+    /// When the last sync began.
+    sync_began: Monotonic,
 }
 
 impl<S: PeerSender> World<S> {
+    /// The sync in flight is done.
+    fn synced(&mut self) {
+        self.links.busy.end(self.links.shard, At::Sync);
+        let took = self.clock.monotonic().since(self.sync_began);
+        if took >= limits::SLOW_SYNC {
+            tracing::warn!(shard = self.links.shard, ?took, "a sync took long: look at the disk");
+        }
+    }
+
     fn flush(&mut self) {
         self.peers.flush();
         for (sink, reply) in self.replies.drain(..) {
@@ -214,6 +251,9 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
     }
 
     fn start_sync(&mut self, round: SyncRound<RealDisk>) {
+        let now = self.clock.monotonic();
+        self.sync_began = now;
+        self.links.busy.begin(self.links.shard, At::Sync, now);
         self.links.pool.submit(self.links.shard, round);
     }
 
@@ -253,12 +293,6 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
             Some(_) | None => tracing::debug!(%group, %term, ?leader, ?role, "role or term changed"),
         }
         self.links.view.set_leader(group, GroupLeader { term, leader, role });
-    }
-
-    fn liveness(&mut self, peer: NodeId, change: LivenessChange) {
-        tracing::info!(%peer, ?change, "peer's liveness changed");
-        self.links.view.set_liveness(peer, change, self.clock.monotonic());
-        self.links.shards.tell_others(self.links.shard, || Event::Liveness { peer, change });
     }
 
     fn alarm(&mut self, group: GroupId, alarm: ShardAlarm) {

@@ -190,12 +190,13 @@ impl NodeView {
         self.changed();
     }
 
-    pub(crate) fn set_liveness(&self, node: NodeId, change: LivenessChange, now: Monotonic) {
+    pub(crate) fn set_liveness(&self, node: NodeId, change: &LivenessChange, now: Monotonic) {
         let state = match change {
             LivenessChange::Up | LivenessChange::Reset => {
                 PeerState::Up { visit: self.visit.fetch_add(1, Ordering::Relaxed) }
             }
             LivenessChange::Down => PeerState::Down { since: now },
+            LivenessChange::Condition(_) => return,
         };
         self.peers.write().insert(node, state);
         self.changed();
@@ -258,14 +259,14 @@ mod tests {
         let at = |seconds| Monotonic::ZERO + Duration::from_secs(seconds);
         let silence = |now| view.silence(NodeId(2), at(10), at(now)).as_secs();
         assert_eq!((silence(10), silence(13)), (0, 3), "never heard of");
-        view.set_liveness(NodeId(2), LivenessChange::Up, at(14));
+        view.set_liveness(NodeId(2), &LivenessChange::Up, at(14));
         assert_eq!(silence(20), 0);
-        view.set_liveness(NodeId(2), LivenessChange::Down, at(20));
+        view.set_liveness(NodeId(2), &LivenessChange::Down, at(20));
         assert_eq!((silence(20), silence(25)), (0, 5));
         assert_eq!((view.is_alive(NodeId(2)), view.alive().len(), view.visits().len()), (false, 0, 0));
-        view.set_liveness(NodeId(2), LivenessChange::Reset, at(26));
+        view.set_liveness(NodeId(2), &LivenessChange::Reset, at(26));
         assert_eq!((silence(40), view.is_alive(NodeId(2)), view.visits().len()), (0, true, 1));
-        view.set_liveness(NodeId(3), LivenessChange::Down, at(2));
+        view.set_liveness(NodeId(3), &LivenessChange::Down, at(2));
         assert_eq!(view.silence(NodeId(3), at(10), at(13)).as_secs(), 3, "it went before the start");
     }
 }

@@ -30,6 +30,13 @@ impl Group {
         self.carry(material, turn);
     }
 
+    /// Gives leadership up, to nobody in particular.
+    pub fn resign<P>(&mut self, turn: &mut Turn<'_, P>) {
+        let Stage::Open(raft) = &mut self.stage else { return };
+        raft.resign(turn.now.monotonic, turn.outputs);
+        self.carry_nothing(turn);
+    }
+
     /// Proposes an entry.
     pub fn propose<P>(
         &mut self,

@@ -8,7 +8,7 @@ use raftline_proto::ids::{BootId, Incarnation, NodeId};
 /// What a shard is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardConfig {
-    /// This shard's number, from 0. Shard 0 carries the coordinator group and the liveness of node pairs.
+    /// This shard's number, from 0. Shard 0 carries the coordinator group.
     pub shard: u32,
     /// How many shards this node runs. A group lives on shard `group % shards`.
     pub shards: u32,
@@ -51,6 +51,8 @@ pub struct Timings {
     pub alive_interval: Duration,
     /// A peer silent for this long is down.
     pub alive_lapse: Duration,
+    /// A shard that has been at one turn, or at one sync, for this long counts as stuck.
+    pub stuck: Duration,
     /// A peer whose connection broke is down after this, unless it is heard of before.
     pub disconnect_grace: Duration,
     /// The least time without a leader before an election.
@@ -72,6 +74,7 @@ impl Default for Timings {
         Self {
             alive_interval: Duration::from_millis(100),
             alive_lapse: Duration::from_secs(1),
+            stuck: Duration::from_secs(2),
             disconnect_grace: Duration::from_millis(200),
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(900),

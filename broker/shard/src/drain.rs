@@ -61,7 +61,7 @@ impl Shard {
     /// Says so once nothing is left to wait for.
     pub(crate) fn end_drain<P>(&mut self, effects: &mut Vec<Effect<P>>) {
         if let Some(Drain::Waiting { .. }) = self.drain {
-            let alive = &self.alive;
+            let alive = self.peers.alive();
             if !self.groups.values().any(|group| group.holds_up_drain(alive)) {
                 self.drained(effects);
             }

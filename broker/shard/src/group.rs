@@ -7,6 +7,7 @@
 use crate::config::ShardConfig;
 use crate::coordinator::Coordinator;
 use crate::partition::Partition;
+use crate::peers::Peers;
 use crate::produce::Intake;
 use crate::tail::{Tail, TailEntry};
 use crate::types::{
@@ -15,7 +16,6 @@ use crate::types::{
 };
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -88,8 +88,8 @@ pub(crate) struct Turn<'a, P> {
     pub now: Now,
     pub config: &'a ShardConfig,
     pub intake: Intake,
-    /// The nodes that answer.
-    pub alive: &'a BTreeSet<NodeId>,
+    /// The other nodes.
+    pub peers: &'a Peers,
     /// Scratch space.
     pub outputs: &'a mut Vec<Output>,
     pub effects: &'a mut Vec<Effect<P>>,
@@ -187,7 +187,9 @@ impl Group {
         turn.effects.push(Effect::LeaderChanged { group, term, leader: None, role });
         self.trim_files(self.tail.applied().next(), turn);
         let own = self.node;
-        for node in turn.alive.iter().copied().filter(|node| *node != own) {
+        let peers = turn.peers;
+        let reached = |node: &NodeId| *node != own && peers.reaches(*node, group);
+        for node in peers.alive().iter().copied().filter(reached) {
             self.step(Input::PeerUp { node }, turn);
         }
     }

@@ -13,7 +13,7 @@
 //! stages) with `carry` (the engine's outputs as effects) and `requests` (what clients ask), `tail` (the log's end),
 //! `partition` with `produce`, `producers`, `snapshot`, `fetch`, `asking`, `parking`, `retention`, `deletion` and `compaction` (with
 //! `marks`), [`coordinator`] with [`image`] and
-//! `reconcile`, `liveness`, `drain`, `timers`, [`limits`].
+//! `reconcile`, [`pulse`], `peers`, `liveness`, `drain`, `room`, `timers`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -26,6 +26,7 @@ pub mod coordinator;
 pub mod group_ranges;
 pub mod image;
 pub mod limits;
+pub mod pulse;
 pub mod shard;
 pub mod types;
 
@@ -40,11 +41,13 @@ mod liveness;
 mod marks;
 mod parking;
 mod partition;
+mod peers;
 mod produce;
 mod producers;
 mod reconcile;
 mod requests;
 mod retention;
+mod room;
 mod snapshot;
 mod tail;
 mod timers;

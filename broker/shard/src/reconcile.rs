@@ -52,10 +52,6 @@ impl Shard {
             }
         }
         self.delete_leftovers(&image, effects);
-        if let Some(liveness) = &mut self.liveness {
-            let own = self.config.node;
-            liveness.learn(image.brokers.keys().copied().filter(|node| *node != own));
-        }
     }
 
     fn delete_topic<P>(&mut self, now: Now, topic: &TopicImage, effects: &mut Vec<Effect<P>>) {

@@ -205,7 +205,8 @@ impl Group {
         {
             return Err(CoordinatorError::Busy);
         }
-        let situation = Situation { image, alive: turn.alive, defaults: turn.config.topic_defaults() };
+        let situation =
+            Situation { image, alive: turn.peers.alive(), defaults: turn.config.topic_defaults() };
         let (records, reply) = plan(situation, command)?;
         // What cannot be written down is refused before it is proposed: an entry that no replica could read again
         // would stop them all.
@@ -292,10 +293,11 @@ mod tests {
     use super::*;
     use crate::config::{ShardConfig, Timings, TopicDefaults};
     use crate::coordinator::configs::Settings;
+    use crate::peers::Peers;
     use crate::produce::Intake;
     use crate::types::{DiskSpace, LogConfig, OpenedGroup};
     use alloc::boxed::Box;
-    use alloc::collections::{BTreeMap, BTreeSet};
+    use alloc::collections::BTreeMap;
     use alloc::string::String;
     use raftline_proto::ids::{
         BootId, GroupId, HardState, Incarnation, Index, NodeId, PartitionIndex, TopicId,
@@ -331,13 +333,13 @@ mod tests {
         act: impl FnOnce(&mut Group, &mut Turn<'_, ()>),
     ) -> (Group, Vec<Effect<()>>) {
         let config = config();
-        let alive: BTreeSet<NodeId> = [NODE].into_iter().collect();
+        let peers = Peers::new(NODE);
         let (mut outputs, mut effects) = (Vec::new(), Vec::new());
         let mut turn = Turn {
             now: Now::default(),
             config: &config,
             intake: Intake { disk: DiskSpace::Enough, draining: false },
-            alive: &alive,
+            peers: &peers,
             outputs: &mut outputs,
             effects: &mut effects,
         };

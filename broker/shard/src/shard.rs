@@ -6,7 +6,7 @@ use crate::drain::Drain;
 use crate::fetch::Want;
 use crate::group::{Body, Group, Stage, Turn};
 use crate::image::MetadataImage;
-use crate::liveness::{Liveness, SendAlive};
+use crate::peers::Peers;
 use crate::produce::{Intake, refuse};
 use crate::requests::{Order, refuse_fetch};
 use crate::retention::Look;
@@ -31,15 +31,14 @@ pub struct Shard {
     /// Groups that something happened to since the last [`Shard::end_turn`].
     pub(crate) dirty: BTreeSet<GroupId>,
     pub(crate) timers: Timers,
-    /// Shard 0 only.
-    pub(crate) liveness: Option<Liveness>,
-    /// This node and the peers that answer.
-    pub(crate) alive: BTreeSet<NodeId>,
+    pub(crate) peers: Peers,
     /// Groups whose files were found at the start and that no image has accounted for yet.
     pub(crate) found: BTreeSet<GroupId>,
     /// The image that this shard's groups follow.
     pub(crate) image: Arc<MetadataImage>,
     pub(crate) disk: DiskSpace,
+    /// When to look again for others to lead what is led here without room.
+    pub(crate) room_wanted: Option<Monotonic>,
     pub(crate) drain: Option<Drain>,
     counters: Counters,
     outputs: Vec<Output>,
@@ -59,19 +58,16 @@ pub struct Counters {
 impl Shard {
     /// A shard before its start.
     #[must_use]
-    pub fn new(config: ShardConfig, now: Now) -> Self {
-        let own = config.node;
-        let peers = config.peers.iter().copied().filter(|node| *node != own);
-        let liveness = (config.shard == 0).then(|| Liveness::new(config.timings, peers, now.monotonic));
+    pub fn new(config: ShardConfig) -> Self {
         Self {
             timers: Timers::default(),
             groups: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            liveness,
-            alive: [own].into_iter().collect(),
+            peers: Peers::new(config.node),
             found: BTreeSet::new(),
             image: Arc::new(MetadataImage::default()),
             disk: DiskSpace::Enough,
+            room_wanted: None,
             drain: None,
             counters: Counters::default(),
             outputs: Vec::new(),
@@ -149,25 +145,7 @@ impl Shard {
                     group.message(from, message, (entries, payload), turn);
                 });
             }
-            Event::Alive { from, boot } => {
-                self.hear(now, effects, |liveness| liveness.alive(from, boot, now.monotonic));
-            }
-            Event::Connected { peer } => {
-                self.hear(now, effects, |liveness| liveness.connected(peer, now.monotonic));
-            }
-            Event::Disconnected { peer, refused: true } => {
-                self.hear(now, effects, |liveness| liveness.refused(peer));
-            }
-            Event::Disconnected { peer, refused: false } => self.hear(now, effects, |liveness| {
-                liveness.disconnected(peer, now.monotonic);
-                None
-            }),
-            Event::Liveness { peer, change } => {
-                // Shard 0 found it out itself.
-                if self.liveness.is_none() {
-                    self.follow_liveness(now, (peer, change), effects);
-                }
-            }
+            Event::Liveness { peer, change } => self.follow_liveness(now, peer, change, effects),
             Event::Replay { group, commit_hint, entries } => {
                 self.answered(now, group, effects, |group, turn| group.replay(&entries, commit_hint, turn));
             }
@@ -246,9 +224,8 @@ impl Shard {
     /// When to call [`Shard::handle`] with [`Event::Tick`], at the latest. Right after [`Shard::end_turn`].
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {
-        let liveness = self.liveness.as_ref().and_then(Liveness::deadline);
         let drain = self.drain.as_ref().and_then(Drain::deadline);
-        self.timers.first().into_iter().chain(liveness).chain(drain).min()
+        self.timers.first().into_iter().chain(drain).chain(self.room_wanted).min()
     }
 
     /// What was dropped without an answer so far.
@@ -291,15 +268,7 @@ impl Shard {
         if self.timers.pop_retention(now.monotonic) {
             self.retain(now, Look::Due, effects);
         }
-        if let Some(liveness) = &mut self.liveness {
-            let (changes, send) = liveness.tick(now.monotonic);
-            if send == SendAlive::Yes {
-                effects.extend(liveness.peers().map(|to| Effect::SendAlive { to }));
-            }
-            for change in changes {
-                self.announce(now, change, effects);
-            }
-        }
+        self.tick_room(now, effects);
         self.tick_drain(now, effects);
     }
 
@@ -370,7 +339,7 @@ impl Shard {
             now,
             config: &self.config,
             intake: Intake { disk: self.disk, draining: self.drain.is_some() },
-            alive: &self.alive,
+            peers: &self.peers,
             outputs: &mut self.outputs,
             effects,
         };
@@ -411,6 +380,7 @@ impl Shard {
             // What retention lets go is let go now.
             self.retain(now, Look::All, effects);
         }
+        self.look_for_room(now, effects);
     }
 
     fn transfer<P>(

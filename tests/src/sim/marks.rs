@@ -49,6 +49,8 @@ pub enum Mark {
     StaleDelivered,
     /// A node was stopped for a while and went on.
     Paused,
+    /// A shard's thread or disk hung for so long that its node said so.
+    ShardStuck,
     /// A produce was answered that leadership was lost.
     LeadershipLostAnswered,
     /// A log rolled over to a new segment.
@@ -78,7 +80,7 @@ pub enum Mark {
 }
 
 /// All marks: what [`Marks`] counts.
-pub const ALL: [Mark; 35] = [
+pub const ALL: [Mark; 36] = [
     Mark::FollowerTruncates,
     Mark::OldTermPendingAtElection,
     Mark::TornTailCut,
@@ -101,6 +103,7 @@ pub const ALL: [Mark; 35] = [
     Mark::Reordered,
     Mark::StaleDelivered,
     Mark::Paused,
+    Mark::ShardStuck,
     Mark::LeadershipLostAnswered,
     Mark::SegmentRolled,
     Mark::FetchParked,

@@ -11,11 +11,13 @@ use raftline_proto::ids::{BootId, GroupId, Incarnation, NodeId};
 use raftline_proto::time::{Monotonic, Now, Timestamp};
 use raftline_shard::Shard;
 use raftline_shard::config::{ShardConfig, TopicDefaults};
+use raftline_shard::pulse::Pulse;
 use raftline_shard::types::{Effect, Event};
 use raftline_storage::{Disk, SimDisk, SyncPart};
 
 use super::facts::Life;
 use super::plan::Plan;
+use super::world::new_pulse;
 
 /// A machine: its disk, and the process on it, if one runs.
 pub struct Node {
@@ -35,6 +37,8 @@ pub struct Node {
     pub paused_until: Monotonic,
     /// Syncs are slow until then.
     pub slow_until: Monotonic,
+    /// Syncs that begin before then end after it.
+    pub hangs_until: Monotonic,
     /// The disk was full in this life or an earlier one.
     pub had_full_disk: bool,
     /// The disk is full now.
@@ -62,6 +66,10 @@ pub struct Process {
     pub boot: BootId,
     /// When it started.
     pub born: Monotonic,
+    /// Beside the shards.
+    pub pulse: Pulse,
+    /// When its next beat is planned.
+    pub beat_at: Option<Monotonic>,
     /// Its shards.
     pub shards: Vec<Unit>,
 }
@@ -78,6 +86,10 @@ pub struct Unit {
     pub inbox: VecDeque<Event<Payload>>,
     /// Whether a turn is planned.
     pub turn_due: bool,
+    /// Its thread hangs until then, and since when.
+    pub paused_until: Monotonic,
+    /// See [`Unit::paused_until`].
+    pub paused_since: Monotonic,
     /// The deadline that a wake-up is planned for.
     pub wake_at: Option<Monotonic>,
     /// The sync round in flight.
@@ -96,6 +108,8 @@ pub struct Round {
     pub parts: Vec<SyncPart<SimDisk>>,
     /// How many parts are still to come.
     pub left: usize,
+    /// When it began.
+    pub since: Monotonic,
 }
 
 impl Node {
@@ -111,6 +125,7 @@ impl Node {
             wall_skew: 0,
             paused_until: Monotonic::ZERO,
             slow_until: Monotonic::ZERO,
+            hangs_until: Monotonic::ZERO,
             had_full_disk: false,
             is_full: false,
             sync_fails: false,
@@ -140,7 +155,7 @@ impl Node {
         make_dirs(&self.disk, &dir).map_err(|error| format!("the data directory: {error}"))?;
         let life = Life { node: self.id, start: self.starts };
         self.starts += 1;
-        let mut shards = Vec::new();
+        let (mut pulse, mut shards) = (None, Vec::new());
         let mut effects = Vec::new();
         for number in 0..plan.shards {
             let executor =
@@ -159,13 +174,15 @@ impl Node {
                 in_flight_bytes_max: plan.in_flight_bytes_max,
                 defaults: TopicDefaults::default(),
             };
-            let mut shard = Shard::new(config, Now::default());
+            pulse.get_or_insert_with(|| new_pulse(&config));
+            let mut shard = Shard::new(config);
             let mut started = Vec::new();
             shard.start(&mut started);
             effects.push(started);
             shards.push(Unit::new(shard, executor));
         }
-        self.process = Some(Process { life, boot, born: now, shards });
+        let pulse = pulse.expect("at least one shard");
+        self.process = Some(Process { life, boot, born: now, pulse, beat_at: None, shards });
         Ok(effects)
     }
 
@@ -198,6 +215,14 @@ impl Node {
 }
 
 impl Unit {
+    /// Since when its thread, or its sync in flight, does not go on: as its pulse would see it.
+    #[must_use]
+    pub fn hangs_since(&self, now: Monotonic) -> Option<Monotonic> {
+        let thread = (self.paused_until > now).then_some(self.paused_since);
+        let sync = self.round.as_ref().map(|round| round.since);
+        thread.into_iter().chain(sync).min()
+    }
+
     fn new(shard: Shard, executor: Executor<SimDisk>) -> Self {
         Self {
             shard,
@@ -205,6 +230,8 @@ impl Unit {
             answers: Vec::new(),
             inbox: VecDeque::new(),
             turn_due: false,
+            paused_until: Monotonic::ZERO,
+            paused_since: Monotonic::ZERO,
             wake_at: None,
             round: None,
             rounds: 0,

@@ -87,6 +87,10 @@ pub enum Fault {
     Reset,
     /// A process is stopped for a while.
     Pause,
+    /// One shard's thread hangs for a while, the others go on.
+    PauseShard,
+    /// A disk's syncs hang for a while.
+    HangDisk,
     /// A wall clock jumps.
     ClockJump,
     /// A disk becomes slow for a while.
@@ -162,7 +166,8 @@ impl Plan {
             Family::Plain => Self::plain(seed, nodes),
             Family::Adversarial => Self::adversarial(seed, nodes),
         };
-        plan.shards = if chance.hit(Odds::percent(25)) { 2 } else { 1 };
+        plan.shards =
+            if chance.hit(Odds::percent(25)) { u32::try_from(chance.between(2, 4)).expect("few") } else { 1 };
         plan.topics = (0..chance.between(1, 2)).map(|_| if chance.coin() { 1 } else { 2 }).collect();
         plan.load.window = chance.between(1, 5);
         plan.load.plain = u32::from(chance.coin());
@@ -240,6 +245,7 @@ impl Plan {
             timings: Timings {
                 alive_interval: millis(20),
                 alive_lapse: millis(120),
+                stuck: millis(250),
                 disconnect_grace: millis(30),
                 election_min: millis(40),
                 election_max: millis(140),
@@ -351,7 +357,7 @@ impl Plan {
 }
 
 /// Everything that may go wrong again and again.
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 15] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::PowerLossOfAll,
@@ -365,6 +371,8 @@ const FAULTS: [Fault; 13] = [
     Fault::DiskFull,
     Fault::SyncFails,
     Fault::Transfer,
+    Fault::PauseShard,
+    Fault::HangDisk,
 ];
 
 #[cfg(test)]

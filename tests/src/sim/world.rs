@@ -1,7 +1,7 @@
 //! The world: the cluster, the network and the clients of one run, and the loop that lets things happen.
 //!
 //! In reading order: this file (what there is, what can happen), `turn` (a shard's turn and what comes out of it),
-//! `watch` and `report` (what the checkers are shown), `compacting`, `retaining`, `disks`, `inquiries`, `links`, `faults`, `users`, `ending`.
+//! `watch` and `report` (what the checkers are shown), `compacting`, `retaining`, `disks`, `inquiries`, `pulse`, `links`, `faults`, `users`, `ending`.
 
 mod compacting;
 mod disks;
@@ -10,6 +10,7 @@ mod faults;
 mod inquiries;
 mod links;
 mod port;
+mod pulse;
 mod report;
 mod retaining;
 mod turn;
@@ -36,6 +37,7 @@ use super::node::Node;
 use super::plan::{Fault, Plan};
 use super::trace::{Place, Trace};
 use disks::DurableLogs;
+pub use pulse::{News, new_pulse};
 use users::Users;
 use watch::Views;
 
@@ -113,6 +115,10 @@ pub(super) enum Step {
     Allocate { life: Life, shard: usize, group: GroupId, allocation: Box<Allocation<SimDisk>> },
     /// A log's compaction is run, or what was done is taken over.
     Compact { life: Life, shard: usize, work: Box<CompactionWork> },
+    /// A node's pulse, planned for this moment.
+    Beat(Life, Monotonic),
+    /// A node's pulse hears something.
+    News(Life, Box<News>),
     /// A message arrives.
     Arrive { flight: Flight, boot: BootId, message: Box<PeerMessage>, nth: usize },
     /// A node tries to connect to another.
@@ -206,6 +212,8 @@ impl World {
                 self.allocate(life, shard, group, *allocation)
             }
             Step::Compact { life, shard, work } => self.compact(life, shard, *work),
+            Step::Beat(life, at) => self.beat(life, at),
+            Step::News(life, news) => self.hear(life, *news),
             Step::Arrive { flight, boot, message, nth } => self.arrive(flight, boot, *message, nth),
             Step::Dial(from, to) => self.dial(from, to),
             Step::Broken { from, to, generation } => self.broken(from, to, generation),
@@ -252,6 +260,7 @@ impl World {
                 for (shard, effects) in effects.into_iter().enumerate() {
                     self.perform(life, shard, effects);
                 }
+                self.plan_beat(life);
             }
             // It says so and stops, as it has to; somebody starts it again.
             Err(reason) if self.nodes.get(&id).is_some_and(|node| node.is_full || node.sync_fails) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use raftline_proto::ids::{GroupId, NodeId, Term};
 use raftline_raft::types::Role;
 use raftline_shard::image::MetadataImage;
-use raftline_shard::types::{LivenessChange, RequestId, ShardAlarm};
+use raftline_shard::types::{RequestId, ShardAlarm};
 use raftline_storage::{Allocation, Disk};
 
 use super::compacting::CompactionJob;
@@ -51,9 +51,6 @@ pub trait Outside<D: Disk> {
 
     /// What this node knows of a group's leader changed.
     fn leader_changed(&mut self, group: GroupId, term: Term, leader: Option<NodeId>, role: Role);
-
-    /// This shard found out about a peer's liveness: for the node's other shards.
-    fn liveness(&mut self, peer: NodeId, change: LivenessChange);
 
     /// Something that cannot happen did: for the operator.
     fn alarm(&mut self, group: GroupId, alarm: ShardAlarm);

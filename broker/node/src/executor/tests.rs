@@ -1,6 +1,7 @@
 //! The executor over the simulated disk: what it writes, what it says, and what is left after a crash.
 
 use super::*;
+use crate::payload::{PeerBody, PeerMessage};
 use raftline_proto::batch::{self, Builder, Codec};
 use raftline_proto::entry::{EntryBody, EntryHeader, EntryInfo, decode_run};
 use raftline_proto::ids::{EntryId, HardState, NodeId, Offset, Term};
@@ -307,7 +308,8 @@ fn a_failed_sync_of_the_groups_directory_ends_everything() {
     machine.turn();
     assert_eq!(machine.world.syncs_failed, 1);
     assert!(machine.world.rounds.is_empty());
-    machine.effects.push(Effect::SendAlive { to: PEER });
+    let message = Message::SteppedDown { term: Term(1) };
+    machine.effects.push(Effect::Send { group: GROUP, to: PEER, message });
     assert!(machine.turn().is_empty());
     assert!(machine.world.sent.is_empty(), "nothing is performed any more");
     machine.executor.shutdown(&mut machine.world).unwrap();

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::handle::Shards;
 use crate::limits;
 use crate::payload::{OutReply, Payload};
+use crate::pulse::{News, PulseLine};
 use crate::view::NodeView;
 use parking_lot::Mutex;
 use raftline_proto::ids::{Incarnation, NodeId};
@@ -35,6 +36,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub struct PeerService {
     shared: Arc<Shared>,
     shards: Shards,
+    pulse: PulseLine,
     view: Arc<NodeView>,
     clock: Clock,
     stop: CancellationToken,
@@ -50,11 +52,12 @@ impl PeerService {
     pub(super) fn new(
         shared: Arc<Shared>,
         shards: Shards,
+        pulse: PulseLine,
         view: Arc<NodeView>,
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
-        Self { shared, shards, view, clock, stop, streams: Arc::default(), refused: Arc::default() }
+        Self { shared, shards, pulse, view, clock, stop, streams: Arc::default(), refused: Arc::default() }
     }
 
     async fn serve(
@@ -229,7 +232,11 @@ async fn receive(
                     service.view.heard_of_leader(group, term, remote.node);
                     continue;
                 }
-                Inbound::Alive { boot } => Event::Alive { from: remote.node, boot },
+                Inbound::Alive { boot, sign } => {
+                    let at = service.clock.monotonic();
+                    service.pulse.tell(News::Sign { from: remote.node, boot, sign, at });
+                    continue;
+                }
                 Inbound::Raft { group, message, entries, payload } => Event::Peer {
                     from: remote.node,
                     group,

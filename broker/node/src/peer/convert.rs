@@ -8,13 +8,15 @@ use raftline_proto::limits::TERM_MAX;
 use raftline_proto::peer as pb;
 use raftline_proto::peer::append_reply::Result as ReplyResult;
 use raftline_proto::peer::group_message::Message as Body;
+use raftline_proto::time::Timestamp;
 use raftline_raft::types::{AckWanted, AppendResult, LogStart, Message, Round};
+use raftline_shard::pulse::{Condition, Sign};
 
 /// A peer's message, decoded and checked.
 #[derive(Clone, Debug)]
 pub(super) enum Inbound {
     /// The node-level sign of life.
-    Alive { boot: BootId },
+    Alive { boot: BootId, sign: Sign },
     /// The sender leads a group that has no replica here.
     Leads { group: GroupId, term: Term },
     /// To a group.
@@ -42,7 +44,13 @@ pub(super) enum Malformed {
 pub(super) fn encode(message: PeerMessage, boot: BootId) -> pb::GroupMessage {
     let group = message.group.0;
     let message = match message.body {
-        PeerBody::Alive => Body::Alive(pb::Alive { boot: boot.0 }),
+        PeerBody::Alive(Sign { wall, condition }) => Body::Alive(pb::Alive {
+            boot: boot.0,
+            wall_ms: wall.get(),
+            shards: condition.shards,
+            stuck: condition.stuck,
+            full: condition.full,
+        }),
         PeerBody::Leads { term } => Body::Leads(pb::Leads { term: term.0 }),
         PeerBody::Raft { message, entries } => encode_raft(message, entries),
     };
@@ -118,7 +126,11 @@ pub(super) fn decode(message: pb::GroupMessage) -> Result<Inbound, Malformed> {
     let body = message.message.ok_or(Malformed::NoBody { group })?;
     let raft = |message| Inbound::Raft { group, message, entries: Vec::new(), payload: None };
     Ok(match body {
-        Body::Alive(alive) => Inbound::Alive { boot: BootId(alive.boot) },
+        Body::Alive(alive) => {
+            let pb::Alive { boot, wall_ms, shards, stuck, full } = alive;
+            let condition = Condition { shards, stuck, full };
+            Inbound::Alive { boot: BootId(boot), sign: Sign { wall: Timestamp(wall_ms), condition } }
+        }
         Body::Leads(leads) => Inbound::Leads { group, term: fields.term(leads.term)? },
         Body::PreVote(body) => raft(Message::PreVote {
             term: fields.term(body.term)?,
@@ -300,8 +312,14 @@ mod tests {
             assert_eq!((group, message), (GROUP, sent));
             assert!(entries.is_empty() && payload.is_none());
         }
-        let alive = encode(PeerMessage { group: GroupId::COORDINATOR, body: PeerBody::Alive }, BOOT);
-        assert!(matches!(decode(alive).unwrap(), Inbound::Alive { boot: BOOT }));
+        let condition = Condition { shards: 4, stuck: vec![1, 3], full: true };
+        let sign = Sign { wall: Timestamp(-5), condition };
+        let body = PeerBody::Alive(sign.clone());
+        let alive = encode(PeerMessage { group: GroupId::COORDINATOR, body }, BOOT);
+        let Inbound::Alive { boot: BOOT, sign: come } = decode(alive).unwrap() else {
+            panic!("no sign of life")
+        };
+        assert_eq!(come, sign);
     }
 
     #[test]

@@ -1,18 +1,17 @@
-//! The outgoing connections to one peer: kept up, made anew when they break, and reported to the shards.
+//! The outgoing connections to one peer: kept up, made anew when they break, and reported to the pulse.
 
 use super::handshake::Remote;
 use super::outbox::{Class, Lane};
 use super::{Shared, convert};
 use crate::clock::Clock;
-use crate::handle::Shards;
 use crate::limits;
+use crate::pulse::{News, PulseLine};
 use raftline_proto::ids::NodeId;
 use raftline_proto::limits::MESSAGE_BYTES_MAX;
 use raftline_proto::peer::peer_client::PeerClient;
 use raftline_proto::peer::peer_frame::Frame;
 use raftline_proto::peer::peer_verdict::Verdict;
 use raftline_proto::peer::{Batch, Hello, PeerFrame, PeerVerdict, Refusal, RefusalReason};
-use raftline_shard::types::Event;
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,9 +28,9 @@ pub(super) struct Dialler {
     shared: Arc<Shared>,
     peer: NodeId,
     address: String,
-    shards: Shards,
+    pulse: PulseLine,
     clock: Clock,
-    /// What the shards were told last.
+    /// What the pulse was told last.
     told: Told,
     /// What was logged last, and how often it happened since.
     logged: (String, u32),
@@ -67,12 +66,12 @@ impl Dialler {
         shared: Arc<Shared>,
         peer: NodeId,
         address: &str,
-        shards: Shards,
+        pulse: PulseLine,
         clock: Clock,
     ) -> Self {
         let address = address.to_owned();
         let logged = (String::new(), 0);
-        Self { shared, peer, address, shards, clock, told: Told::Nothing, logged }
+        Self { shared, peer, address, pulse, clock, told: Told::Nothing, logged }
     }
 
     pub(super) async fn run(mut self) {
@@ -252,13 +251,12 @@ impl Dialler {
         }
         self.told = told;
         let peer = self.peer;
-        let event = match told {
-            Told::Connected => Event::Connected { peer },
-            Told::Nothing | Told::Broken => Event::Disconnected { peer, refused: false },
-            Told::ProcessGone => Event::Disconnected { peer, refused: true },
-        };
-        // Refused only while the process stops; then nobody needs it.
-        let _ = self.shards.submit(event);
+        let at = self.clock.monotonic();
+        self.pulse.tell(match told {
+            Told::Connected => News::Connected { peer, at },
+            Told::Nothing | Told::Broken => News::Disconnected { peer, at },
+            Told::ProcessGone => News::Refused { peer },
+        });
     }
 }
 

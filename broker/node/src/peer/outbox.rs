@@ -25,7 +25,7 @@ impl Class {
     const fn of(body: &PeerBody) -> Self {
         match body {
             PeerBody::Raft { message: Message::Append { .. } | Message::Reset { .. }, .. } => Self::Bulk,
-            PeerBody::Raft { .. } | PeerBody::Alive | PeerBody::Leads { .. } => Self::Control,
+            PeerBody::Raft { .. } | PeerBody::Alive(_) | PeerBody::Leads { .. } => Self::Control,
         }
     }
 }
@@ -222,7 +222,9 @@ mod tests {
     }
 
     fn alive() -> PeerMessage {
-        PeerMessage { group: GroupId::COORDINATOR, body: PeerBody::Alive }
+        let condition = raftline_shard::pulse::Condition::default();
+        let sign = raftline_shard::pulse::Sign { wall: raftline_proto::time::Timestamp(0), condition };
+        PeerMessage { group: GroupId::COORDINATOR, body: PeerBody::Alive(sign) }
     }
 
     fn outbox() -> (Outbox, Arc<BTreeMap<NodeId, Lanes>>) {

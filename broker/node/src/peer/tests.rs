@@ -4,6 +4,7 @@ use super::*;
 use crate::handle::Parcel;
 use crate::inbox::{InboxBounds, inbox};
 use crate::payload::{Payload, PeerBody, PeerMessage, PeerSender, SendOutcome};
+use crate::pulse::{self, News, PulseLine};
 use bytes::Bytes;
 use raftline_proto::entry::{EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, GroupId, Incarnation, Index, Offset, Term};
@@ -24,11 +25,19 @@ use tonic::transport::server::TcpIncoming;
 /// Nothing here takes long; a test that waits for this has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One node's transport, its shard replaced by a queue of events.
+/// What a node's shard or pulse is told.
+#[derive(Debug)]
+enum Told {
+    Shard(Event<Payload>),
+    Pulse(News),
+}
+
+/// One node's transport, its shard and its pulse replaced by a queue.
 struct Node {
     peers: Peers,
     shards: Shards,
-    events: mpsc::UnboundedReceiver<Event<Payload>>,
+    pulse: PulseLine,
+    events: mpsc::UnboundedReceiver<Told>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     clock: Clock,
@@ -46,10 +55,18 @@ async fn listeners() -> (Addresses, TcpListener, TcpListener) {
     (addresses, one, two)
 }
 
-/// Shards that hand every event to a channel.
-fn shards() -> (Shards, mpsc::UnboundedReceiver<Event<Payload>>) {
+/// Shards and a pulse that hand all they are told to a channel.
+fn shards() -> (Shards, PulseLine, mpsc::UnboundedReceiver<Told>) {
     let (sender, mut receiver) = inbox(InboxBounds::default());
     let (events, events_here) = mpsc::unbounded_channel();
+    let (pulse, news) = pulse::line();
+    let heard = events.clone();
+    let hear = move || {
+        while let Ok(news) = news.0.recv() {
+            drop(heard.send(Told::Pulse(news)));
+        }
+    };
+    std::thread::Builder::new().name("test-pulse".to_owned()).spawn(hear).unwrap();
     let forward = move || {
         let (mut parcels, mut notices): (Vec<Parcel>, Vec<crate::shard_thread::Notice>) =
             (Vec::new(), Vec::new());
@@ -57,17 +74,17 @@ fn shards() -> (Shards, mpsc::UnboundedReceiver<Event<Payload>>) {
             receiver.take(64, &mut parcels, &mut notices);
             for notice in notices.drain(..) {
                 if let crate::shard_thread::Notice::Event(event) = notice {
-                    drop(events.send(*event));
+                    drop(events.send(Told::Shard(*event)));
                 }
             }
             for parcel in parcels.drain(..) {
-                drop(events.send(parcel.event));
+                drop(events.send(Told::Shard(parcel.event)));
             }
             receiver.park(Duration::from_millis(50));
         }
     };
     std::thread::Builder::new().name("test-shard".to_owned()).spawn(forward).unwrap();
-    (Shards::new(vec![sender]), events_here)
+    (Shards::new(vec![sender]), pulse, events_here)
 }
 
 impl Node {
@@ -86,23 +103,29 @@ impl Node {
         let drawn = Incarnation(rand::random());
         let identity = Identity::claim(directory.path(), NodeId(node), cluster, drawn).unwrap();
         let peers = Peers::new(Arc::new(identity), BootId(rand::random()), addresses);
-        let (shards, events) = shards();
+        let (shards, pulse, events) = shards();
         let stop = CancellationToken::new();
         let clock = Clock::start();
         let mut tasks = JoinSet::new();
-        let service = PeerServer::new(peers.service(shards.clone(), Arc::default(), clock, stop.clone()));
+        let service = PeerServer::new(peers.service(
+            shards.clone(),
+            pulse.clone(),
+            Arc::default(),
+            clock,
+            stop.clone(),
+        ));
         let ends = stop.clone().cancelled_owned();
         tasks.spawn(async move {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             let server = Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, ends);
             server.await.unwrap();
         });
-        peers.dial(&shards, clock, &stop, &mut tasks);
-        Self { peers, shards, events, stop, tasks, clock, directory: Some(directory) }
+        peers.dial(&pulse, clock, &stop, &mut tasks);
+        Self { peers, shards, pulse, events, stop, tasks, clock, directory: Some(directory) }
     }
 
     /// The next event of interest.
-    async fn event(&mut self, wanted: impl Fn(&Event<Payload>) -> bool) -> Event<Payload> {
+    async fn event(&mut self, wanted: impl Fn(&Told) -> bool) -> Told {
         let next = async {
             loop {
                 let event = self.events.recv().await.expect("the test's shard lives");
@@ -115,7 +138,7 @@ impl Node {
     }
 
     async fn connected(&mut self) {
-        self.event(|event| matches!(event, Event::Connected { .. })).await;
+        self.event(|told| matches!(told, Told::Pulse(News::Connected { .. }))).await;
     }
 
     /// Stops as a process that dies: sockets close, the directory stays.
@@ -139,6 +162,13 @@ impl Node {
         };
         tokio::time::timeout(PATIENCE, seen).await.expect("the refusal comes")
     }
+}
+
+/// A sign of life.
+fn alive() -> PeerMessage {
+    let condition = raftline_shard::pulse::Condition::default();
+    let sign = raftline_shard::pulse::Sign { wall: raftline_proto::time::Timestamp(0), condition };
+    PeerMessage { group: GroupId::COORDINATOR, body: PeerBody::Alive(sign) }
 }
 
 fn append(group: u64, entries: Vec<Bytes>) -> PeerMessage {
@@ -169,7 +199,7 @@ async fn nodes_meet_and_messages_arrive_whole() {
 
     let mut outbox = one.peers.outbox();
     let vote = Message::VoteReply { term: Term(2), granted: true };
-    let alive = PeerMessage { group: GroupId::COORDINATOR, body: PeerBody::Alive };
+    let alive = alive();
     assert_eq!(outbox.send(NodeId(2), alive), SendOutcome::Sent);
     assert_eq!(outbox.send(NodeId(2), append(7, vec![entry(7, 5), entry(7, 6)])), SendOutcome::Sent);
     let body = PeerBody::Raft { message: vote.clone(), entries: Vec::new() };
@@ -179,16 +209,16 @@ async fn nodes_meet_and_messages_arrive_whole() {
     let (mut seen_alive, mut seen_append, mut seen_vote) = (false, false, false);
     while !(seen_alive && seen_append && seen_vote) {
         match two.event(|_| true).await {
-            Event::Alive { from, boot } => {
+            Told::Pulse(News::Sign { from, boot, .. }) => {
                 assert_eq!((from, boot), (NodeId(1), one.peers.shared.local.boot));
                 seen_alive = true;
             }
-            Event::Peer { from, group, message: Message::Append { .. }, entries, payload } => {
+            Told::Shard(Event::Peer { from, group, message: Message::Append { .. }, entries, payload }) => {
                 assert_eq!((from, group, entries.len()), (NodeId(1), GroupId(7), 2));
                 assert_eq!(payload.unwrap().bytes(), &[entry(7, 5), entry(7, 6)].concat());
                 seen_append = true;
             }
-            Event::Peer { group, message, .. } => {
+            Told::Shard(Event::Peer { group, message, .. }) => {
                 assert_eq!((group, &message), (GroupId(8), &vote));
                 seen_vote = true;
             }
@@ -206,17 +236,17 @@ async fn a_dead_process_is_told_from_a_mute_network_and_comes_back() {
     two.connected().await;
     let old_boot = two.peers.shared.local.boot;
     let directory = two.die().await;
-    one.event(|event| matches!(event, Event::Disconnected { refused: true, .. })).await;
+    one.event(|told| matches!(told, Told::Pulse(News::Refused { .. }))).await;
 
     let listener = TcpListener::bind(&addresses[&NodeId(2)]).await.unwrap();
     let mut two = Node::start_in(directory, 2, "c", &addresses, listener);
     one.connected().await;
     two.connected().await;
     let mut outbox = two.peers.outbox();
-    outbox.send(NodeId(1), PeerMessage { group: GroupId::COORDINATOR, body: PeerBody::Alive });
+    outbox.send(NodeId(1), alive());
     outbox.flush();
-    let event = one.event(|event| matches!(event, Event::Alive { .. })).await;
-    let Event::Alive { boot, .. } = event else { unreachable!("filtered") };
+    let told = one.event(|told| matches!(told, Told::Pulse(News::Sign { .. }))).await;
+    let Told::Pulse(News::Sign { boot, .. }) = told else { unreachable!("filtered") };
     assert_ne!(boot, old_boot, "the restart shows");
 }
 
@@ -241,7 +271,7 @@ async fn an_emptied_directory_is_refused_by_both_disks_names() {
     two.connected().await;
     let known = two.peers.shared.local.identity.incarnation();
     drop(two.die().await);
-    one.event(|event| matches!(event, Event::Disconnected { .. })).await;
+    one.event(|told| matches!(told, Told::Pulse(News::Disconnected { .. } | News::Refused { .. }))).await;
 
     let listener = TcpListener::bind(&addresses[&NodeId(2)]).await.unwrap();
     let emptied = Node::start(2, "c", &addresses, listener);
@@ -328,11 +358,11 @@ async fn rule_breakers_are_cut_off_by_name_and_the_broker_goes_on() {
     assert!(matches!(stream.verdict().await, Verdict::Welcome(_)));
     let body = convert::encode(append(7, vec![entry(7, 5)]), BootId(5)).message;
     stream.frames.send(PeerFrame { frame: Some(Frame::Batch(batch(body))) }).await.unwrap();
-    one.event(|event| matches!(event, Event::Peer { from: NodeId(2), .. })).await;
+    one.event(|told| matches!(told, Told::Shard(Event::Peer { from: NodeId(2), .. }))).await;
 
     let again = Caller::call(&addresses, hello()).await.unwrap();
     let ended = tokio::time::timeout(PATIENCE, stream.verdicts.message()).await.unwrap();
     assert!(matches!(ended, Ok(None) | Err(_)), "a new stream of the same peer ends the old one");
     drop((again, two));
-    let _ = (&one.shards, one.clock);
+    let _ = (&one.shards, &one.pulse, one.clock);
 }

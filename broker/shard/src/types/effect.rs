@@ -2,7 +2,7 @@
 
 #[cfg(doc)]
 use super::Event;
-use super::{CompactionRule, FindBy, LivenessChange, LogConfig, Reply, RequestId, ShardAlarm};
+use super::{CompactionRule, FindBy, LogConfig, Reply, RequestId, ShardAlarm};
 use crate::image::MetadataImage;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -106,19 +106,6 @@ pub enum Effect<P> {
         to: NodeId,
         /// What.
         message: Message,
-    },
-    /// Send a node-level sign of life.
-    SendAlive {
-        /// To whom.
-        to: NodeId,
-    },
-    /// Tell the other shards of this node: the peer's node was found up, down or reset.
-    /// (Shard 0 keeps the liveness of node pairs for all of them.)
-    Liveness {
-        /// The peer.
-        peer: NodeId,
-        /// What was found.
-        change: LivenessChange,
     },
     /// Answer a client.
     Reply {

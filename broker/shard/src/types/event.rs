@@ -13,7 +13,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use raftline_proto::entry::{BatchInfo, EntryInfo};
-use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, Index, NodeId, Offset, Term};
+use raftline_proto::ids::{EntryId, GroupId, HardState, Index, NodeId, Offset, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::{LogStart, Message, ReplicateOutcome};
 
@@ -115,31 +115,12 @@ pub enum Event<P> {
         /// Their encoded bytes, back to back.
         payload: Option<P>,
     },
-    /// A peer's node-level sign of life.
-    Alive {
-        /// Whose.
-        from: NodeId,
-        /// Its process start; a new one means that it restarted.
-        boot: BootId,
-    },
-    /// What shard 0 of this node found out about a peer ([`Effect::Liveness`]); fed to every other shard.
+    /// What this node's pulse ([`crate::pulse::Pulse`]) found out about a peer: to every shard.
     Liveness {
         /// The peer.
         peer: NodeId,
         /// What was found.
         change: LivenessChange,
-    },
-    /// The outgoing connection to a peer is up (again): in-flight messages of the old one may be lost.
-    Connected {
-        /// To whom.
-        peer: NodeId,
-    },
-    /// The outgoing connection to a peer broke or was refused.
-    Disconnected {
-        /// To whom.
-        peer: NodeId,
-        /// Whether its host answered that nothing listens there: its process is gone.
-        refused: bool,
     },
     /// Answer to [`Effect::Open`], after all its [`Event::Replay`]s.
     Opened {

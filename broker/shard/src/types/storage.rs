@@ -2,6 +2,7 @@
 
 #[cfg(doc)]
 use super::Effect;
+use crate::pulse::Condition;
 use alloc::vec::Vec;
 use raftline_proto::ids::{EntryId, HardState, Index, Offset};
 use raftline_proto::time::Timestamp;
@@ -66,8 +67,8 @@ pub enum DiskSpace {
     },
 }
 
-/// What node-pair liveness found out about a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a node's pulse found out about a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LivenessChange {
     /// It answers.
     Up,
@@ -75,6 +76,8 @@ pub enum LivenessChange {
     Down,
     /// It restarted, or the connection was made anew.
     Reset,
+    /// It is in another condition than before.
+    Condition(Condition),
 }
 
 /// Events that cannot happen without a bug or a lying peer or disk.

@@ -111,7 +111,7 @@ fn a_new_leader_whose_first_entry_takes_long_says_not_yet() {
     world.end(old, End::Killed);
     let new = successor(&mut world, group, old);
     let other = [N1, N2, N3].into_iter().find(|node| *node != old && *node != new).expect("the third");
-    world.node(other).sync_us = 5_000_000;
+    world.node(other).sync_us = 1_950_000;
     let began = world.now;
     let latest = ask(&mut world, new, group, OffsetQuery::Latest);
     let fetch = world.fetch_from(new, group, 0, 0, Duration::from_millis(100));

@@ -13,5 +13,6 @@ mod coordinating;
 mod deleting;
 mod failing;
 mod fetching;
+mod hanging;
 mod producing;
 mod remembering;

@@ -5,6 +5,7 @@ use crate::world::{PeerMessage, SHARDS};
 use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, Index, NodeId, Offset};
 use raftline_proto::time::{Monotonic, Now};
 use raftline_raft::types::{AppendResult, Message, ReplicateOutcome, Role};
+use raftline_shard::pulse::{Beat, Pulse};
 use raftline_shard::types::{
     CompactionRule, Effect, Event, FindBy, LogConfig, OpenedGroup, Reply, RequestId, ShardAlarm,
 };
@@ -30,6 +31,7 @@ pub struct Outgoing {
 
 /// A running process.
 pub struct Process {
+    pub pulse: Pulse,
     pub shards: Vec<Shard>,
     pub inboxes: Vec<VecDeque<Event<Payload>>>,
     pub boot: BootId,
@@ -43,6 +45,7 @@ pub struct Process {
 }
 
 struct Round {
+    began_at: Monotonic,
     done_at: Monotonic,
     files: BTreeMap<GroupId, GroupFiles>,
     saves: Vec<(GroupId, HardState)>,
@@ -52,6 +55,8 @@ pub struct Node {
     pub id: NodeId,
     pub disk: Disk,
     pub process: Option<Process>,
+    /// Shards whose threads hang, and since when.
+    pub hung: BTreeMap<usize, Monotonic>,
     /// Appends are refused: no space is left.
     pub full: bool,
     /// How long a sync takes, in microseconds.
@@ -76,6 +81,7 @@ impl Node {
             id,
             disk: Disk::default(),
             process: None,
+            hung: BTreeMap::new(),
             full: false,
             sync_us: 0,
             keeps_files: false,
@@ -87,8 +93,11 @@ impl Node {
 
     pub fn start(&mut self, config: impl Fn(u32) -> ShardConfig, now: Now) {
         assert!(self.process.is_none(), "runs already");
-        let shards: Vec<Shard> = (0..SHARDS).map(|shard| Shard::new(config(shard), now)).collect();
+        let shards: Vec<Shard> = (0..SHARDS).map(|shard| Shard::new(config(shard))).collect();
+        let first = config(0);
+        let pulse = Pulse::new(first.node, SHARDS, first.timings, first.peers, now.monotonic);
         self.process = Some(Process {
+            pulse,
             boot: config(0).boot,
             inboxes: shards.iter().map(|_| VecDeque::new()).collect(),
             shards,
@@ -146,21 +155,61 @@ impl Node {
         process.inboxes[shard].push_back(event);
     }
 
+    /// What the pulse is told of.
+    pub fn hear(&mut self, listen: impl FnOnce(&mut Pulse, &mut Vec<Beat>)) {
+        let Some(process) = &mut self.process else { return };
+        let mut beats = Vec::new();
+        listen(&mut process.pulse, &mut beats);
+        self.carry_out(beats, &mut Outgoing::default());
+    }
+
+    /// The pulse beats, if it is time: beside the shards.
+    fn beat(&mut self, now: Now, out: &mut Outgoing) {
+        let Some(process) = &mut self.process else { return };
+        if process.pulse.deadline().is_none_or(|at| at > now.monotonic) {
+            return;
+        }
+        let syncs = process.round.as_ref().map(|round| round.began_at);
+        let busy = (0..SHARDS as usize).map(|shard| self.hung.get(&shard).copied().or(syncs));
+        let busy: Vec<Option<Monotonic>> = busy.collect();
+        let mut beats = Vec::new();
+        process.pulse.tick(now, &busy, self.full, &mut beats);
+        self.carry_out(beats, out);
+    }
+
+    fn carry_out(&mut self, beats: Vec<Beat>, out: &mut Outgoing) {
+        for beat in beats {
+            match beat {
+                Beat::Send { to, sign } => {
+                    let Some(process) = &self.process else { return };
+                    out.messages.push((to, PeerMessage::Alive { boot: process.boot, sign }));
+                }
+                Beat::Tell { peer, change } => self.submit(Event::Liveness { peer, change }),
+            }
+        }
+    }
+
     /// When this node wants to run next.
     pub fn deadline(&self, now: Monotonic) -> Option<Monotonic> {
         let process = self.process.as_ref()?;
-        if process.inboxes.iter().any(|inbox| !inbox.is_empty()) {
+        let goes_on = |shard: &usize| !self.hung.contains_key(shard);
+        if (0..SHARDS as usize).filter(goes_on).any(|shard| !process.inboxes[shard].is_empty()) {
             return Some(now);
         }
-        let shards = process.shards.iter().filter_map(Shard::deadline);
+        let shards = (0..SHARDS as usize).filter(goes_on);
+        let shards = shards.filter_map(|shard| process.shards[shard].deadline());
         let round = process.round.as_ref().map(|round| round.done_at);
-        shards.chain(round).min().map(|at| at.max(now))
+        shards.chain(round).chain(process.pulse.deadline()).min().map(|at| at.max(now))
     }
 
     /// One turn of every shard that has something to do.
     pub fn turn(&mut self, now: Now, out: &mut Outgoing) {
         self.finish_round(now);
+        self.beat(now, out);
         for shard in 0..SHARDS as usize {
+            if self.hung.contains_key(&shard) {
+                continue;
+            }
             let Some(process) = &mut self.process else { return };
             let due = process.shards[shard].deadline().is_some_and(|at| at <= now.monotonic);
             if process.inboxes[shard].is_empty() && !due {
@@ -191,7 +240,12 @@ impl Node {
         let files =
             groups.iter().filter_map(|group| Some((*group, self.disk.live.get(group)?.clone()))).collect();
         let done_at = Monotonic(now.monotonic.0 + self.sync_us);
-        process.round = Some(Round { done_at, files, saves: std::mem::take(&mut process.saves) });
+        process.round = Some(Round {
+            began_at: now.monotonic,
+            done_at,
+            files,
+            saves: std::mem::take(&mut process.saves),
+        });
     }
 
     fn finish_round(&mut self, now: Now) {
@@ -295,15 +349,6 @@ impl Node {
             Effect::Send { group, to, message } => {
                 let message = PeerMessage::Raft { group, message, entries: Vec::new() };
                 out.messages.push((to, message));
-            }
-            Effect::SendAlive { to } => {
-                let boot = process.boot;
-                out.messages.push((to, PeerMessage::Alive { boot }));
-            }
-            Effect::Liveness { peer, change } => {
-                for inbox in process.inboxes.iter_mut().skip(1) {
-                    inbox.push_back(Event::Liveness { peer, change });
-                }
             }
             Effect::PublishImage(image) => {
                 for inbox in process.inboxes.iter_mut().skip(1) {

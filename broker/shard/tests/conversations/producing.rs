@@ -234,11 +234,21 @@ fn gaps_and_old_epochs_are_refused() {
 fn a_low_disk_refuses_writes_and_resumes() {
     let (mut world, group) = World::with_topic();
     world.produce(group, "a").expect("acknowledged");
-    let leader = world.leader(group);
-    world.node(leader).submit(Event::DiskSpace(DiskSpace::Low { free_bytes: 10, reserve_bytes: 20 }));
+    // Nobody has room: else another would lead.
+    for node in [N1, N2, N3] {
+        world.node(node).full = true;
+    }
+    world.run_for(Duration::from_millis(200));
+    for node in [N1, N2, N3] {
+        let low = DiskSpace::Low { free_bytes: 10, reserve_bytes: 20 };
+        world.node(node).submit(Event::DiskSpace(low));
+    }
     assert_eq!(world.produce(group, "b"), Err(ProduceError::DiskFull { free_bytes: 10, reserve_bytes: 20 }));
     assert_eq!(world.read_all(group), ["a"], "reads go on");
-    world.node(leader).submit(Event::DiskSpace(DiskSpace::Enough));
+    for node in [N1, N2, N3] {
+        world.node(node).full = false;
+        world.node(node).submit(Event::DiskSpace(DiskSpace::Enough));
+    }
     assert_eq!(base_offset(world.produce(group, "b")), Offset(1));
 }
 

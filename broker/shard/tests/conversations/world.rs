@@ -10,6 +10,7 @@ use raftline_proto::time::{Monotonic, Now, Timestamp};
 use raftline_raft::types::{Message, Role};
 use raftline_shard::ShardConfig;
 use raftline_shard::config::{Timings, TopicDefaults};
+use raftline_shard::pulse::Sign;
 use raftline_shard::types::{
     CoordinatorCommand, CoordinatorError, CoordinatorReply, Durability, Event, FetchError, GroupDescription,
     ProduceError, Produced, Reply, RequestId, ShardAlarm,
@@ -23,7 +24,7 @@ pub const SHARDS: u32 = 2;
 /// What travels between nodes.
 #[derive(Clone, Debug)]
 pub enum PeerMessage {
-    Alive { boot: BootId },
+    Alive { boot: BootId, sign: Sign },
     Raft { group: GroupId, message: Message, entries: Vec<Stored> },
 }
 
@@ -132,8 +133,9 @@ impl World {
 
     fn connect(&mut self, id: NodeId) {
         for peer in self.running().into_iter().filter(|peer| *peer != id) {
-            self.node(peer).submit(Event::Connected { peer: id });
-            self.node(id).submit(Event::Connected { peer });
+            let now = self.now;
+            self.node(peer).hear(|pulse, beats| pulse.connected(id, now, beats));
+            self.node(id).hear(|pulse, beats| pulse.connected(peer, now, beats));
         }
     }
 
@@ -145,7 +147,7 @@ impl World {
             return;
         }
         for peer in self.running() {
-            self.node(peer).submit(Event::Disconnected { peer: id, refused: true });
+            self.node(peer).hear(|pulse, beats| pulse.refused(id, beats));
         }
     }
 
@@ -236,7 +238,11 @@ impl World {
             return;
         }
         let event = match message {
-            PeerMessage::Alive { boot } => Event::Alive { from, boot },
+            PeerMessage::Alive { boot, sign } => {
+                let now = self.now;
+                self.node(to).hear(|pulse, beats| pulse.heard(from, boot, sign, now, beats));
+                return;
+            }
             PeerMessage::Raft { group, message, entries } => Event::Peer {
                 from,
                 group,

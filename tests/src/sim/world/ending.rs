@@ -28,6 +28,9 @@ impl World {
             self.with_node(id, |node| {
                 node.paused_until = now;
                 node.slow_until = now;
+                node.hangs_until = now;
+                let units = node.process.iter_mut().flat_map(|process| &mut process.shards);
+                units.for_each(|unit| unit.paused_until = now);
                 node.dies_after = None;
             });
             if self.nodes.get(&id).is_some_and(|node| node.process.is_none()) {

@@ -46,6 +46,11 @@ impl World {
                 self.mark(Mark::Paused);
                 self.with_node(victim, |node| node.paused_until = until);
             }
+            Fault::PauseShard => self.pause_shard(victim),
+            Fault::HangDisk => {
+                let until = self.heap.now() + self.spell() * 4;
+                self.with_node(victim, |node| node.hangs_until = until);
+            }
             Fault::ClockJump => {
                 let jump = i64::try_from(self.chance.between(0, 7_200_000)).expect("two hours") - 3_600_000;
                 self.with_node(victim, |node| node.wall_skew += jump);
@@ -176,6 +181,21 @@ impl World {
             if self.chance.coin() {
                 self.break_connection(*from, *to);
             }
+        }
+    }
+
+    /// One shard's thread hangs; the node's other shards and its pulse go on.
+    fn pause_shard(&mut self, victim: NodeId) {
+        let now = self.heap.now();
+        let until = now + self.spell() * 2;
+        let shard = self.chance.index_through(self.shards() - 1);
+        let Some(life) = self.nodes.get(&victim).and_then(|node| node.life()) else { return };
+        if let Some(unit) = self.nodes.get_mut(&victim).and_then(|node| node.unit(life, shard)) {
+            if unit.paused_until <= now {
+                unit.paused_since = now;
+            }
+            unit.paused_until = unit.paused_until.max(until);
+            self.mark(Mark::Paused);
         }
     }
 

@@ -9,6 +9,7 @@ use raftline_proto::ids::{BootId, GroupId, NodeId};
 use raftline_raft::types::{AppendResult, Message};
 use raftline_shard::types::Event;
 
+use super::pulse::News;
 use super::{Step, World};
 use crate::sim::facts::{Fact, Life};
 use crate::sim::marks::Mark;
@@ -88,7 +89,7 @@ impl World {
         match body {
             // Said by the node around the shard, which is not simulated.
             PeerBody::Leads { .. } => {}
-            PeerBody::Alive => self.deliver(to, 0, Event::Alive { from, boot }),
+            PeerBody::Alive(sign) => self.news(to, News::Sign(from, boot, sign)),
             PeerBody::Raft { message, entries } => {
                 self.trace(
                     Place::at(to, group),
@@ -150,7 +151,7 @@ impl World {
             return;
         }
         self.trace(Place::on(from), "disconnected", u64::from(to.0), || format!("from n{to}"));
-        self.deliver(from, 0, Event::Disconnected { peer: to, refused: false });
+        self.news(from, News::Disconnected(to));
         self.dial_soon(from, to, Duration::from_millis(20));
     }
 
@@ -170,11 +171,11 @@ impl World {
         let there = runs(&to);
         if there && self.network.dial(from, to) {
             self.trace(Place::on(from), "connected", u64::from(to.0), || format!("to n{to}"));
-            self.deliver(from, 0, Event::Connected { peer: to });
+            self.news(from, News::Connected(to));
             return;
         }
         if !there && self.chance.coin() {
-            self.deliver(from, 0, Event::Disconnected { peer: to, refused: true });
+            self.news(from, News::Refused(to));
         }
         self.dial_soon(from, to, Duration::from_millis(120));
     }

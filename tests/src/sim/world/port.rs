@@ -9,7 +9,7 @@ use raftline_proto::ids::{GroupId, NodeId, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::{Message, Role};
 use raftline_shard::image::MetadataImage;
-use raftline_shard::types::{LivenessChange, RequestId, ShardAlarm};
+use raftline_shard::types::{RequestId, ShardAlarm};
 use raftline_storage::{Allocation, SimDisk};
 
 use crate::sim::network::{Class, Fate, Network};
@@ -51,8 +51,6 @@ pub enum Out {
         /// This replica's role.
         role: Role,
     },
-    /// For the node's other shards.
-    Liveness(NodeId, LivenessChange),
     /// Something impossible.
     Alarm(GroupId, ShardAlarm),
     /// A group is closed.
@@ -102,10 +100,6 @@ impl Outside<SimDisk> for Port<'_> {
         self.out.push(Out::Leader { group, term, leader, role });
     }
 
-    fn liveness(&mut self, peer: NodeId, change: LivenessChange) {
-        self.out.push(Out::Liveness(peer, change));
-    }
-
     fn alarm(&mut self, group: GroupId, alarm: ShardAlarm) {
         self.out.push(Out::Alarm(group, alarm));
     }
@@ -128,7 +122,7 @@ fn weigh(message: &PeerMessage) -> (Class, u64) {
     const ENVELOPE_BYTES: u64 = 40;
     let class = match &message.body {
         PeerBody::Raft { message: Message::Append { .. } | Message::Reset { .. }, .. } => Class::Bulk,
-        PeerBody::Raft { .. } | PeerBody::Alive | PeerBody::Leads { .. } => Class::Control,
+        PeerBody::Raft { .. } | PeerBody::Alive(_) | PeerBody::Leads { .. } => Class::Control,
     };
     (class, message.entry_bytes() + ENVELOPE_BYTES)
 }

@@ -43,8 +43,9 @@ impl World {
     pub(super) fn turn(&mut self, life: Life, shard: usize) {
         let now = self.heap.now();
         let Some(node) = self.nodes.get_mut(&life.node) else { return };
-        if node.paused_until > now {
-            let resumed = node.paused_until;
+        let hangs = node.unit(life, shard).map_or(now, |unit| unit.paused_until);
+        let resumed = node.paused_until.max(hangs);
+        if resumed > now {
             self.heap.push(resumed, Step::Turn(life, shard));
             return;
         }
@@ -151,14 +152,6 @@ impl World {
                 }
                 self.spawn_clients();
             }
-            Out::Liveness(peer, change) => {
-                self.trace(Place::on(id), "liveness", u64::from(peer.0), || {
-                    format!("peer {peer} {change:?}")
-                });
-                for other in (0..self.shards()).filter(|other| *other != shard) {
-                    self.deliver(id, other, Event::Liveness { peer, change });
-                }
-            }
             Out::Leader { group, term, leader, role } => {
                 let digest = mix(term.0) ^ u64::from(leader.map_or(0, |leader| leader.0));
                 self.trace(Place::at(id, group), "role", digest ^ role as u64, || {
@@ -201,18 +194,20 @@ impl World {
         let parts = round.split(self.chance.index_through(4) + 1);
         let left = parts.len();
         let early: Vec<bool> = (0..left).map(|_| self.chance.coin()).collect();
-        let slow = self.nodes.get(&life.node).is_some_and(|node| node.slow_until > self.heap.now());
+        let now = self.heap.now();
+        let slow = self.nodes.get(&life.node).is_some_and(|node| node.slow_until > now);
+        let hangs = self.nodes.get(&life.node).map_or(now, |node| node.hangs_until);
         let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
             return;
         };
         unit.rounds += 1;
         let number = unit.rounds;
-        unit.round = Some(Round { whole: round, parts, left });
+        unit.round = Some(Round { whole: round, parts, left, since: now });
         if left == 0 {
             self.part_done(life, shard, number, Ok(()));
         }
         for (part, early) in early.into_iter().enumerate() {
-            let at = self.heap.now() + self.sync_span(slow);
+            let at = hangs.max(now) + self.sync_span(slow);
             self.heap.push(at, Step::SyncPart { life, shard, round: number, part, early });
             if early {
                 self.run_part(life, shard, number, part, Last::No);

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::payload::{OutReply, SendOutcome};
+use crate::payload::{PeerBody, PeerMessage};
 use bytes::{Bytes, BytesMut};
 use raftline_raft::types::Role;
 use raftline_shard::image::MetadataImage;
-use raftline_shard::types::{LivenessChange, OpenedGroup, ShardAlarm};
+use raftline_shard::types::{OpenedGroup, ShardAlarm};
 use std::sync::Arc;
 
 /// The group that most tests are about.
@@ -68,8 +69,6 @@ impl Outside<SimDisk> for World {
     fn publish_image(&mut self, _: Arc<MetadataImage>) {}
 
     fn leader_changed(&mut self, _: GroupId, _: Term, _: Option<NodeId>, _: Role) {}
-
-    fn liveness(&mut self, _: NodeId, _: LivenessChange) {}
 
     fn alarm(&mut self, group: GroupId, alarm: ShardAlarm) {
         panic!("group {group}: {alarm:?}");
