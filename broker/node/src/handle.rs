@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::inbox::{Class, Sender};
 use crate::payload::{OutReply, Payload};
 use crate::shard_thread::Notice;
+use crate::sinks::{Kind, Sinks};
 
 /// The shard cannot take it now (its inbox is full) or not any more (the process is stopping). Nothing was done:
 /// trying again is safe.
@@ -50,7 +51,6 @@ impl ReplySink {
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub(crate) event: Event<Payload>,
-    pub(crate) sink: Option<(RequestId, ReplySink)>,
 }
 
 /// The way to all shards of this node. Cheap to clone; a long-lived task should have its own clone, so that tasks
@@ -58,13 +58,15 @@ pub(crate) struct Parcel {
 #[derive(Clone)]
 pub struct Shards {
     senders: Vec<Sender<Parcel, Notice>>,
+    sinks: Sinks,
     next_request: Arc<AtomicU64>,
 }
 
 impl Shards {
     pub(crate) fn new(senders: Vec<Sender<Parcel, Notice>>) -> Self {
         assert!(!senders.is_empty(), "a node has at least one shard");
-        Self { senders, next_request: Arc::new(AtomicU64::new(1)) }
+        let sinks = Sinks::new(senders.len());
+        Self { senders, sinks, next_request: Arc::new(AtomicU64::new(1)) }
     }
 
     /// How many shards there are.
@@ -80,8 +82,8 @@ impl Shards {
     /// [`Busy`] if the inbox is full.
     pub fn submit(&self, event: Event<Payload>) -> Result<(), Busy> {
         match route(&event) {
-            Route::Group(group) => self.push(self.shard_of(group), event, None),
-            Route::First => self.push(0, event, None),
+            Route::Group(group) => self.push(self.shard_of(group), event),
+            Route::First => self.push(0, event),
             Route::All => {
                 for sender in &self.senders {
                     sender.notify(Notice::Event(Box::new(event.clone())));
@@ -91,7 +93,8 @@ impl Shards {
         }
     }
 
-    /// Like [`Shards::submit`], but waits for room: for a peer's stream, which is then not read on.
+    /// Like [`Shards::submit`], but waits for room: for a peer's stream, which is then not read on. What is for a shard that
+    /// does not go on is lost, as on a network: it must not keep the stream from the others.
     ///
     /// # Errors
     /// [`Busy`] if the process is stopping.
@@ -101,13 +104,19 @@ impl Shards {
             Route::First => 0,
             Route::All => return self.submit(event),
         };
+        if self.sinks.is_stuck(shard) {
+            return Ok(());
+        }
         let (class, bytes) = weigh(&event);
-        let parcel = Parcel { event, sink: None };
-        self.senders[shard].push_when_room(parcel, bytes, class).await.map_err(|_| Busy)
+        tokio::select! {
+            pushed = self.senders[shard].push_when_room(Parcel { event }, bytes, class) => pushed.map_err(|_| Busy),
+            () = self.sinks.until_stuck(shard) => Ok(()),
+        }
     }
 
     /// Submits a request whose answer goes into `sink`. `make` gets the request's id, for the event; it is returned, to
-    /// name the request later.
+    /// name the request later. If the shard does not go on, be it now or while it holds the request, the answer is what one
+    /// gets of a leader that was deposed.
     ///
     /// # Errors
     /// [`Busy`] if the inbox is full; the sink is dropped.
@@ -122,7 +131,7 @@ impl Shards {
             Route::Group(group) => self.shard_of(group),
             Route::First | Route::All => 0,
         };
-        self.push(shard, event, Some((request, sink)))?;
+        self.push_request(shard, request, event, sink)?;
         Ok(request)
     }
 
@@ -141,9 +150,18 @@ impl Shards {
             Route::Group(group) => self.shard_of(group),
             Route::First | Route::All => 0,
         };
+        if !self.park(shard, request, &event, sink) {
+            return Ok(());
+        }
         let (class, bytes) = weigh(&event);
-        let parcel = Parcel { event, sink: Some((request, sink)) };
-        self.senders[shard].push_when_room(parcel, bytes, class).await.map_err(|_| Busy)
+        tokio::select! {
+            pushed = self.senders[shard].push_when_room(Parcel { event }, bytes, class) => pushed.map_err(|_| {
+                drop(self.sinks.take(shard, request));
+                Busy
+            }),
+            // The sink was answered.
+            () = self.sinks.until_stuck(shard) => Ok(()),
+        }
     }
 
     /// Submits a request and waits for its answer.
@@ -166,7 +184,7 @@ impl Shards {
         for shard in 0..self.senders.len() {
             let (sender, receiver) = oneshot::channel();
             let request = self.next_request();
-            self.push(shard, make(request), Some((request, ReplySink::One(sender))))?;
+            self.push_request(shard, request, make(request), ReplySink::One(sender))?;
             receivers.push(receiver);
         }
         let mut replies = Vec::with_capacity(receivers.len());
@@ -198,14 +216,33 @@ impl Shards {
         usize::try_from(group.0 % shards).expect("smaller than the number of shards")
     }
 
-    fn push(
+    fn push(&self, shard: usize, event: Event<Payload>) -> Result<(), Busy> {
+        let (class, bytes) = weigh(&event);
+        self.senders[shard].push(Parcel { event }, bytes, class).map_err(|_| Busy)
+    }
+
+    fn push_request(
         &self,
         shard: usize,
+        request: RequestId,
         event: Event<Payload>,
-        sink: Option<(RequestId, ReplySink)>,
+        sink: ReplySink,
     ) -> Result<(), Busy> {
-        let (class, bytes) = weigh(&event);
-        self.senders[shard].push(Parcel { event, sink }, bytes, class).map_err(|_| Busy)
+        if !self.park(shard, request, &event, sink) {
+            return Ok(());
+        }
+        self.push(shard, event).inspect_err(|_| drop(self.sinks.take(shard, request)))
+    }
+
+    /// `false` if the request is answered already.
+    fn park(&self, shard: usize, request: RequestId, event: &Event<Payload>, sink: ReplySink) -> bool {
+        let kind = Kind::of(event).expect("a request");
+        self.sinks.park(shard, request, sink, kind)
+    }
+
+    /// Where answers go.
+    pub(crate) fn sinks(&self) -> &Sinks {
+        &self.sinks
     }
 }
 

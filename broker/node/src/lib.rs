@@ -38,6 +38,7 @@ pub mod server;
 pub mod shard_dirs;
 mod shard_thread;
 pub mod shutdown;
+mod sinks;
 mod stamp;
 pub mod sync_pool;
 pub mod view;

@@ -160,6 +160,11 @@ impl<S: PeerSender> PulseThread<S> {
                     }
                     Beat::Tell { peer, change } => {
                         self.log(peer, &change);
+                        if let LivenessChange::Condition(condition) = &change
+                            && peer == self.own
+                        {
+                            self.shards.sinks().set_stuck(&condition.stuck);
+                        }
                         self.view.set_liveness(peer, &change, now.monotonic);
                         // Never refused: see `Shards::submit`.
                         let _ = self.shards.submit(Event::Liveness { peer, change });

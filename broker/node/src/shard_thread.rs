@@ -4,7 +4,6 @@
 //! → effects in order → one write a group, one sync round, one wake a socket → park until the inbox rings or the next
 //! deadline. If a turn gave answers, the next one follows without parking.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -96,14 +95,7 @@ impl<S: PeerSender> ShardThread<S> {
                 executor,
                 inbox,
                 clock,
-                world: World {
-                    links,
-                    peers,
-                    clock,
-                    sinks: HashMap::new(),
-                    replies: Vec::new(),
-                    sync_began: Monotonic::ZERO,
-                },
+                world: World { links, peers, clock, replies: Vec::new(), sync_began: Monotonic::ZERO },
                 parcels: Vec::new(),
                 notices: Vec::new(),
                 effects: Vec::new(),
@@ -173,10 +165,7 @@ impl<S: PeerSender> ShardThread<S> {
         for event in self.answers.drain(..).chain(events) {
             self.shard.handle(now, event, &mut self.effects);
         }
-        for Parcel { event, sink } in self.parcels.drain(..) {
-            if let Some((request, sink)) = sink {
-                self.world.sinks.insert(request.0, sink);
-            }
+        for Parcel { event } in self.parcels.drain(..) {
             self.shard.handle(now, event, &mut self.effects);
         }
         if self.shard.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
@@ -211,8 +200,6 @@ struct World<S: PeerSender> {
     links: Links,
     peers: S,
     clock: Clock,
-    /// Where the answers go to the requests that the shard holds.
-    sinks: HashMap<u64, ReplySink>,
     /// This turn's replies. They go out once the turn's sync is under way: waking a client first would let it take
     /// the core from the disk's work.
     replies: Vec<(ReplySink, OutReply)>,
@@ -244,9 +231,10 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
     }
 
     fn reply(&mut self, request: RequestId, reply: OutReply) {
-        match self.sinks.remove(&request.0) {
+        match self.links.shards.sinks().take(self.links.shard, request) {
             Some(sink) => self.replies.push((sink, reply)),
-            None => tracing::error!(request = request.0, ?reply, "a reply to a request that nobody made"),
+            // This shard did not go on for a while: whoever asked has been told so.
+            None => tracing::debug!(request = request.0, ?reply, "a reply that comes too late"),
         }
     }
 

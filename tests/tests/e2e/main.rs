@@ -5,6 +5,7 @@ mod elsewhere;
 mod examples;
 mod files;
 mod full_disk;
+mod hung_disk;
 mod leader_killed;
 mod slow_follower;
 
