@@ -166,6 +166,7 @@ fn append_alone(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What is read is checked each time, so the same bytes are read without a look beside it: the ratio is what that costs.
 fn read_tail(criterion: &mut Criterion) {
     let root = directory();
     let mut log = open(root.path(), 1);
@@ -175,7 +176,20 @@ fn read_tail(criterion: &mut Criterion) {
     }
     let last = log.last().index;
     let end = log.next_offset();
+    let file = disk(root.path()).open(&root.path().join("groups/1/0000000000000001.segment"));
+    let file = file.expect("the first segment");
     let mut group = criterion.benchmark_group("read");
+    for (name, bytes) in [("64KiB", 64 << 10), ("1MiB", 1 << 20)] {
+        group.throughput(Throughput::Bytes(bytes));
+        // In the middle of the first segment, and in the page cache.
+        let (at, first) = (8 << 20, Index(8 << 10));
+        group.bench_function(format!("bare/{name}"), |bencher| {
+            bencher.iter(|| black_box(file.read(at, at + bytes)));
+        });
+        group.bench_function(format!("checked/{name}"), |bencher| {
+            bencher.iter(|| black_box(log.read_entries(first, last.next(), bytes)));
+        });
+    }
     group.throughput(Throughput::Bytes(64 << 10));
     group.bench_function("entries/64KiB", |bencher| {
         let from = Index(last.get() - 60);

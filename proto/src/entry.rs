@@ -28,7 +28,7 @@ use alloc::vec::Vec;
 pub mod gap;
 mod info;
 
-pub use info::decode_run;
+pub use info::{begins_whole, decode_run};
 
 /// What an entry is, as the log and the wire see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,7 +43,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// As the file system says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Removes a file's name. Open files and slices of it stay valid.
+    /// Removes a file's name. Open files of it stay valid.
     ///
     /// # Errors
     /// As the file system says.
@@ -76,6 +76,11 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Whether [`Disk::sync_filesystem`] does something.
     fn can_sync_filesystem(&self) -> bool {
         false
+    }
+
+    /// How many bytes that [`DiskFile::read`] gave are in memory still: what waits for clients that take it slowly.
+    fn bytes_held(&self) -> u64 {
+        0
     }
 }
 
@@ -130,10 +135,9 @@ pub trait DiskFile: Send + Sync + 'static {
     /// What was written since the last success may be lost. Never try again: stop the process.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// The bytes `[from, up_to)` without a copy (the simulated disk copies). The caller has written them and never
-    /// writes there again.
+    /// The bytes `[from, up_to)`, read into memory.
     ///
     /// # Errors
     /// `UnexpectedEof` if the file ends before `up_to`.
-    fn slice(self: &Arc<Self>, from: u64, up_to: u64) -> io::Result<Bytes>;
+    fn read(&self, from: u64, up_to: u64) -> io::Result<Bytes>;
 }

@@ -267,12 +267,24 @@ pub enum ReadError {
         /// The offset of its first record.
         offset: Offset,
     },
-    /// The disk failed.
+    /// The file could not be opened: there are too few descriptors, most often. What it holds may be sound.
     #[error("{}: {source}", file.display())]
     Io {
         /// The file.
         file: PathBuf,
         /// What it said.
+        source: io::Error,
+    },
+    /// Bytes that were written cannot be read: the file is gone or was shortened, or a sector is bad.
+    #[error("{}: bytes from {at} on (log position {position}) cannot be read: {source}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// The byte within the file.
+        at: u64,
+        /// The same place as a log position.
+        position: Position,
+        /// What the disk said.
         source: io::Error,
     },
     /// The bytes are not those that were written. They are not served.
@@ -287,4 +299,15 @@ pub enum ReadError {
         /// What is wrong.
         reason: Damage,
     },
+}
+
+impl ReadError {
+    /// Whether the log has lost bytes that it held: no later read finds them either.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Trimmed { .. } | Self::Io { .. } => false,
+            Self::Unreadable { .. } | Self::Corrupt { .. } => true,
+        }
+    }
 }

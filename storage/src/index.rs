@@ -68,6 +68,11 @@ impl SparseIndex {
         self.last_where(|point| point.offset <= offset)
     }
 
+    /// The last point at or before the byte `at` of the file.
+    pub(crate) fn by_place(&self, at: u64) -> Option<Point> {
+        self.last_where(|point| point.at <= at)
+    }
+
     /// The point from which the first entry with a timestamp of `time` or later is found by walking.
     pub(crate) fn by_time(&self, time: Timestamp) -> Option<Point> {
         let at = self.points.partition_point(|point| point.time_max < Some(time));

@@ -9,10 +9,10 @@
 //!
 //! [`compact`] makes a log smaller the same way: a job to run, and its result to adopt.
 //!
-//! In reading order: [`disk`] (the traits), [`real`] and `map`, [`sim`], [`segment`], `index`, `recover`, [`log`],
-//! `staged`, `room`, `allocate`, `durable`, `cut`, `trim`, `walk`, [`read`], [`compact`], [`sync`], [`state`], [`error`]. The
+//! In reading order: [`disk`] (the traits), [`real`] and `held`, [`sim`], [`segment`], `index`, `recover`, [`log`],
+//! `staged`, `room`, `allocate`, `durable`, `cut`, `trim`, `walk`, [`read`], [`scrub`], [`compact`], [`sync`], [`state`], [`error`]. The
 //! byte layouts are in `FORMAT.md`.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod allocate;
 pub mod compact;
@@ -21,13 +21,14 @@ pub mod disk;
 mod durable;
 pub mod error;
 mod files;
+mod held;
 mod index;
 pub mod log;
-mod map;
 pub mod read;
 pub mod real;
 mod recover;
 mod room;
+pub mod scrub;
 pub mod segment;
 pub mod sim;
 mod staged;
@@ -44,6 +45,7 @@ pub use log::{Log, LogOptions};
 pub use read::{BatchesRead, EntriesRead};
 pub use real::RealDisk;
 pub use recover::{Recovery, SegmentFacts};
+pub use scrub::{Scrub, Scrubbed, Suspect};
 pub use sim::SimDisk;
 pub use state::{GroupState, Lazy, StateError, StateFile, StateTicket};
 pub use sync::{SyncPart, SyncSet, SyncTicket};

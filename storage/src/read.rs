@@ -1,8 +1,8 @@
 //! Reading: entries by index for peers, batches by offset for consumers, offsets by time.
 //!
-//! Payload checksums are not verified again here: recovery verified what was found, a follower verifies the frames it
-//! receives, and a consumer the batches. But each entry header on the way is checked against its place (group,
-//! index, offset, term), so that a stale or misdirected block is never served as something else.
+//! What is given away is read from the disk and its checksum compared, each time: a bit may flip where nothing else would
+//! ever see it. Each entry header on the way is checked against its place (group, index, offset, term), so that a stale or
+//! misdirected block is never served as something else. What is sound before the damage is given, and the damage with it.
 //!
 //! Where compaction dropped entries, a reader by index sees one of kind gap for each, and a reader by offset goes on with
 //! the next batch.
@@ -11,7 +11,7 @@ use crate::disk::Disk;
 use crate::error::ReadError;
 use crate::index::batch_time_max;
 use crate::log::Log;
-use crate::walk::{Step, Walk};
+use crate::walk::{Walk, Window};
 use bytes::Bytes;
 use raftline_proto::batch::BatchView;
 use raftline_proto::entry::gap::Gap;
@@ -20,23 +20,34 @@ use raftline_proto::ids::{Index, Offset, Term};
 use raftline_proto::time::Timestamp;
 
 /// Entries as they stand in the log.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct EntriesRead {
-    /// Whole entries back to back: slices of segments, and what was made for gaps.
+    /// Whole entries back to back: pieces of segments, and what was made for gaps.
     pub parts: Vec<Bytes>,
     /// One past the last entry read.
     pub up_to: Index,
     /// The size of all parts.
     pub bytes: u64,
+    /// Why there is no more, if what follows cannot be read.
+    pub failed: Option<ReadError>,
 }
 
 /// Record batches, each the payload of one data entry.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct BatchesRead {
     /// The batches, whole, in offset order. Of compacted ones records may be missing, even all.
     pub batches: Vec<Bytes>,
     /// Their size.
     pub bytes: u64,
+    /// Why there is no more, if what follows cannot be read.
+    pub failed: Option<ReadError>,
+}
+
+/// Entries of one window that stand back to back.
+struct Part {
+    window: Window,
+    from: u64,
+    up_to: u64,
 }
 
 impl<D: Disk> Log<D> {
@@ -44,54 +55,72 @@ impl<D: Disk> Log<D> {
     /// `from` is past the end.
     ///
     /// # Errors
-    /// [`ReadError::Trimmed`] if the log starts later.
+    /// [`ReadError::Trimmed`] if the log starts later; another one if not even the first can be read.
     pub fn read_entries(&self, from: Index, up_to: Index, bytes_max: u64) -> Result<EntriesRead, ReadError> {
         if from <= self.start.0.index {
             return Err(self.trimmed());
         }
-        let mut read = EntriesRead { parts: Vec::new(), up_to: from, bytes: 0 };
-        let mut walk = self.walk_from_index(from);
-        // The part under way: its segment and its range in the file.
-        let mut part: Option<(usize, u64, u64)> = None;
-        while let Some(step) = walk.next()? {
+        let mut read = EntriesRead { up_to: from, ..EntriesRead::default() };
+        match self.read_entries_into(&mut read, up_to, bytes_max) {
+            Err(error) if read.bytes == 0 => Err(error),
+            done => {
+                read.failed = done.err();
+                Ok(read)
+            }
+        }
+    }
+
+    fn read_entries_into(
+        &self,
+        read: &mut EntriesRead,
+        up_to: Index,
+        bytes_max: u64,
+    ) -> Result<(), ReadError> {
+        let mut walk = self.walk_from_index(read.up_to);
+        walk.ahead(bytes_max);
+        let mut part = None;
+        let outcome = loop {
+            let step = match walk.next() {
+                Ok(Some(step)) => step,
+                end => break end.map(drop),
+            };
             if let Some(gap) = &step.gap {
-                self.push_part(&mut read, part.take())?;
-                push_gap(&mut read, gap, up_to, bytes_max);
+                push_part(read, part.take());
+                push_gap(read, gap, up_to, bytes_max);
                 if read.up_to < gap.up_to() {
-                    break;
+                    break Ok(());
                 }
                 continue;
             }
             let bytes = step.header.entry_bytes();
             if step.header.id.index >= up_to || (read.bytes > 0 && read.bytes + bytes > bytes_max) {
-                break;
+                break Ok(());
             }
+            let window = match walk.frame(&step) {
+                Ok(window) => window,
+                Err(error) => break Err(error),
+            };
             match &mut part {
-                Some((nth, _, end)) if *nth == step.nth => *end += bytes,
+                Some(Part { window: held, up_to: end, .. }) if held.is(window) && *end == step.at => {
+                    *end = step.end();
+                }
                 _ => {
-                    self.push_part(&mut read, part)?;
-                    part = Some((step.nth, step.at, step.at + bytes));
+                    let next = Part { window: window.clone(), from: step.at, up_to: step.end() };
+                    push_part(read, part.replace(next));
                 }
             }
             read.bytes += bytes;
             read.up_to = step.header.id.index.next();
-        }
-        self.push_part(&mut read, part)?;
-        Ok(read)
-    }
-
-    fn push_part(&self, read: &mut EntriesRead, part: Option<(usize, u64, u64)>) -> Result<(), ReadError> {
-        if let Some((nth, from, up_to)) = part {
-            read.parts.push(self.slice(&self.segments[nth], from, up_to)?);
-        }
-        Ok(())
+        };
+        push_part(read, part);
+        outcome
     }
 
     /// Reads batches from the one that holds `from` on, as long as they end at or below `up_to` and fit into
     /// `bytes_max`, but at least one. Nothing, if there is none.
     ///
     /// # Errors
-    /// [`ReadError::Trimmed`] if the log starts later.
+    /// [`ReadError::Trimmed`] if the log starts later; another one if not even the first can be read.
     pub fn read_batches(
         &self,
         from: Offset,
@@ -102,9 +131,25 @@ impl<D: Disk> Log<D> {
             return Err(self.trimmed());
         }
         let mut read = BatchesRead::default();
-        let Some(nth) = self.segment_of_offset(from) else { return Ok(read) };
+        match self.read_batches_into(&mut read, from, up_to, bytes_max) {
+            Err(error) if read.batches.is_empty() => Err(error),
+            done => {
+                read.failed = done.err();
+                Ok(read)
+            }
+        }
+    }
+
+    fn read_batches_into(
+        &self,
+        read: &mut BatchesRead,
+        from: Offset,
+        up_to: Offset,
+        bytes_max: u64,
+    ) -> Result<(), ReadError> {
+        let Some(nth) = self.segment_of_offset(from) else { return Ok(()) };
         let mut walk = self.walk_from(nth, self.segments[nth].index.by_offset(from));
-        let mut steps: Vec<Step> = Vec::new();
+        walk.ahead(bytes_max);
         while let Some(step) = walk.next()? {
             let header = step.header;
             if header.kind != EntryKind::Data || header.next_offset() <= from {
@@ -114,22 +159,8 @@ impl<D: Disk> Log<D> {
             if header.next_offset() > up_to || (read.bytes > 0 && read.bytes + bytes > bytes_max) {
                 break;
             }
+            read.batches.push(walk.payload(&step)?);
             read.bytes += bytes;
-            steps.push(step);
-        }
-        for steps in steps.chunk_by(|a, b| a.nth == b.nth) {
-            self.push_payloads(steps, &mut read.batches)?;
-        }
-        Ok(read)
-    }
-
-    /// The payloads of entries of one segment, as parts of one slice.
-    fn push_payloads(&self, steps: &[Step], into: &mut Vec<Bytes>) -> Result<(), ReadError> {
-        let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Ok(()) };
-        let whole = self.slice(&self.segments[first.nth], first.at, last.end())?;
-        for step in steps {
-            let part = |at: u64| usize::try_from(at - first.at).unwrap_or(usize::MAX);
-            into.push(whole.slice(part(step.payload_at())..part(step.end())));
         }
         Ok(())
     }
@@ -156,7 +187,7 @@ impl<D: Disk> Log<D> {
                 if step.nth != nth {
                     break;
                 }
-                let payload = self.payload(&step)?;
+                let payload = walk.payload(&step)?;
                 if batch_time_max(step.header.kind, [&payload, &[]]) >= Some(timestamp) {
                     return Ok(Some(first_record_at(&step.header, &payload, timestamp)));
                 }
@@ -182,7 +213,7 @@ impl<D: Disk> Log<D> {
                 && step.nth == nth
                 && step.header.next_offset() <= up_to
             {
-                newest = newest.max(batch_time_max(step.header.kind, [&self.payload(&step)?, &[]]));
+                newest = newest.max(batch_time_max(step.header.kind, [&walk.payload(&step)?, &[]]));
             }
             break;
         }
@@ -210,7 +241,7 @@ impl<D: Disk> Log<D> {
     /// All entries from `from` on, or from the first if that is later: header and payload. Ends after an error.
     pub fn replay(&self, from: Index) -> impl Iterator<Item = Result<(EntryHeader, Bytes), ReadError>> + '_ {
         let first = from.max(self.start.0.index.next());
-        let mut replay = Replay { log: self, walk: self.walk_from_index(first), gap: None, from: first };
+        let mut replay = Replay { walk: self.walk_from_index(first), gap: None, from: first };
         let mut ended = false;
         std::iter::from_fn(move || {
             let next = if ended { None } else { replay.next().transpose() };
@@ -230,15 +261,10 @@ impl<D: Disk> Log<D> {
         debug_assert!(first.header.base_offset <= offset, "the caller has checked against the start");
         count.checked_sub(1)
     }
-
-    fn payload(&self, step: &Step) -> Result<Bytes, ReadError> {
-        self.slice(&self.segments[step.nth], step.payload_at(), step.end())
-    }
 }
 
 /// Entry by entry through the log.
 struct Replay<'a, D: Disk> {
-    log: &'a Log<D>,
     walk: Walk<'a, D>,
     /// The gap that reading is in, with entries from `from` on left, or none.
     gap: Option<Gap>,
@@ -255,10 +281,16 @@ impl<D: Disk> Replay<'_, D> {
             let Some(step) = self.walk.next()? else { return Ok(None) };
             if step.gap.is_none() {
                 self.gap = None;
-                return Ok(Some((step.header, self.log.payload(&step)?)));
+                return Ok(Some((step.header, self.walk.payload(&step)?)));
             }
             self.gap = step.gap;
         }
+    }
+}
+
+fn push_part(read: &mut EntriesRead, part: Option<Part>) {
+    if let Some(Part { window, from, up_to }) = part {
+        read.parts.push(window.slice(from, up_to));
     }
 }
 

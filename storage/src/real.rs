@@ -1,16 +1,16 @@
 //! The disk of the operating system.
 
 use crate::disk::{Disk, DiskFile};
-use crate::map::Map;
+use crate::held::Held;
 use bytes::Bytes;
-use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
 use rustix::fs::FallocateFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The real file system.
 #[derive(Clone, Debug)]
@@ -18,6 +18,7 @@ pub struct RealDisk {
     /// The data directory, open, if it has a file system of its own. Held open for the life of the process: `syncfs`
     /// reports an error of the past only to descriptors that were open when it happened.
     own_filesystem: Option<Arc<File>>,
+    held: Held,
 }
 
 impl RealDisk {
@@ -28,7 +29,17 @@ impl RealDisk {
     pub fn new(data_dir: &Path) -> io::Result<Self> {
         let directory = File::open(data_dir).map_err(|error| named(data_dir, &error))?;
         let own = has_own_filesystem(data_dir)?;
-        Ok(Self { own_filesystem: own.then(|| Arc::new(directory)) })
+        Ok(Self { own_filesystem: own.then(|| Arc::new(directory)), held: Held::default() })
+    }
+
+    fn open_with(&self, path: &Path, options: &OpenOptions) -> io::Result<Arc<RealFile>> {
+        let file = options.open(path).map_err(|error| named(path, &error))?;
+        Ok(Arc::new(RealFile {
+            file,
+            path: path.to_path_buf(),
+            held: self.held.clone(),
+            sync_failed: AtomicBool::new(false),
+        }))
     }
 }
 
@@ -52,11 +63,11 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<RealFile>> {
-        RealFile::open(path, OpenOptions::new().read(true).write(true).create_new(true))
+        self.open_with(path, OpenOptions::new().read(true).write(true).create_new(true))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<RealFile>> {
-        RealFile::open(path, OpenOptions::new().read(true).write(true))
+        self.open_with(path, OpenOptions::new().read(true).write(true))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -87,45 +98,25 @@ impl Disk for RealDisk {
     fn can_sync_filesystem(&self) -> bool {
         self.own_filesystem.is_some()
     }
+
+    fn bytes_held(&self) -> u64 {
+        self.held.bytes()
+    }
 }
 
 /// An open file of a [`RealDisk`].
+///
+/// It is read by `pread`, never through a map: a bad sector or a file that was shortened is an error of that read then,
+/// where a map would end the process (SIGBUS), and what was checked in memory is what is sent.
 pub struct RealFile {
     file: File,
     path: PathBuf,
-    /// Covers the file as it was when last asked; made anew when it has grown past that.
-    map: Mutex<Option<Arc<Map>>>,
-    /// The range that holds all bytes ever handed out by [`DiskFile::slice`]: nothing is written there any more.
-    sliced_from: AtomicU64,
-    sliced_up_to: AtomicU64,
+    held: Held,
     /// Set by the first failed sync, for good.
     sync_failed: AtomicBool,
 }
 
 impl RealFile {
-    fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<Self>> {
-        let file = options.open(path).map_err(|error| named(path, &error))?;
-        Ok(Arc::new(Self {
-            file,
-            path: path.to_path_buf(),
-            map: Mutex::new(None),
-            sliced_from: AtomicU64::new(u64::MAX),
-            sliced_up_to: AtomicU64::new(0),
-            sync_failed: AtomicBool::new(false),
-        }))
-    }
-
-    /// The soundness of the map rests on this: see `map.rs`.
-    fn assert_not_sliced(&self, from: u64, up_to: u64) {
-        let sliced_from = self.sliced_from.load(Ordering::Acquire);
-        let sliced_up_to = self.sliced_up_to.load(Ordering::Acquire);
-        assert!(
-            up_to <= sliced_from || from >= sliced_up_to,
-            "{}: a write to {from}..{up_to} would change bytes handed out from {sliced_from}..{sliced_up_to}",
-            self.path.display()
-        );
-    }
-
     fn named(&self, error: &io::Error) -> io::Error {
         named(&self.path, error)
     }
@@ -135,7 +126,6 @@ impl RealFile {
         if from >= up_to {
             return Ok(Room::Taken);
         }
-        self.assert_not_sliced(from, up_to);
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, up_to - from) {
             Ok(()) => Ok(Room::Taken),
             Err(rustix::io::Errno::OPNOTSUPP) => Ok(Room::NotSupported),
@@ -180,7 +170,6 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
-        self.assert_not_sliced(at, at + parts.iter().map(|part| part.len() as u64).sum::<u64>());
         for parts in parts.chunks(PARTS_MAX) {
             self.write_some(parts, at).map_err(|error| self.named(&error))?;
             at += parts.iter().map(|part| part.len() as u64).sum::<u64>();
@@ -216,24 +205,24 @@ impl DiskFile for RealFile {
         })
     }
 
-    fn slice(self: &Arc<Self>, from: u64, up_to: u64) -> io::Result<Bytes> {
-        if from >= up_to {
-            return Ok(Bytes::new());
-        }
-        let mut map = self.map.lock();
-        if map.as_ref().is_none_or(|map| map.len() < up_to) {
-            let len = self.len()?;
-            if len < up_to {
-                let error = format!("{len} bytes long, but {up_to} were written");
-                return Err(self.named(&io::Error::new(io::ErrorKind::UnexpectedEof, error)));
+    fn read(&self, from: u64, up_to: u64) -> io::Result<Bytes> {
+        let count = usize::try_from(up_to.saturating_sub(from)).map_err(io::Error::other)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(count).map_err(io::Error::other)?;
+        while bytes.len() < count {
+            // The buffer may be larger than was asked for.
+            let at = from + bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => {
+                    let error = format!("{} bytes long, but {up_to} were written", self.len()?);
+                    return Err(self.named(&io::Error::new(io::ErrorKind::UnexpectedEof, error)));
+                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.named(&error.into())),
             }
-            *map = Some(Map::new(&self.file, len).map_err(|error| self.named(&error))?);
         }
-        let Some(map) = map.as_ref() else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-        self.sliced_from.fetch_min(from, Ordering::AcqRel);
-        self.sliced_up_to.fetch_max(up_to, Ordering::AcqRel);
-        let (from, up_to) = (usize::try_from(from), usize::try_from(up_to));
-        Ok(map.slice(from.map_err(io::Error::other)?, up_to.map_err(io::Error::other)?))
+        bytes.truncate(count);
+        Ok(self.held.hold(bytes))
     }
 }
 

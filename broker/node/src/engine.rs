@@ -22,6 +22,7 @@ use crate::limits;
 use crate::payload::PeerSender;
 use crate::preallocator::{Finding, Preallocator};
 use crate::pulse::{self, Busy, News, PulseLine, PulseThread};
+use crate::scrubber::Scrubber;
 use crate::shard_dirs::{self, ShardDirsError};
 use crate::shard_thread::{Links, Notice, ShardThread};
 use crate::sync_pool::SyncPool;
@@ -68,6 +69,7 @@ pub struct Engine {
     openers: Arc<Lanes<(usize, OpenJob<RealDisk>)>>,
     compactor: Arc<Lanes<(usize, CompactionJob<RealDisk>)>>,
     preallocator: Preallocator<RealDisk>,
+    scrubber: Scrubber,
     drained: mpsc::UnboundedReceiver<usize>,
     reserve_bytes: u64,
 }
@@ -131,6 +133,14 @@ impl Engine {
                 },
             )?
         };
+        let scrubber = {
+            let shards = shards.clone();
+            let count = configs.len() as u64;
+            Scrubber::start(disk.clone(), data_dir.join("groups"), move |suspect| {
+                let shard = usize::try_from(suspect.group.0 % count).expect("one of the shards");
+                shards.notify(shard, Notice::Suspect(suspect));
+            })?
+        };
         let (drained_sender, drained) = mpsc::unbounded_channel();
         let pulse_thread = PulseThread {
             own: configs.first().map_or(NodeId(0), |config| config.node),
@@ -169,6 +179,7 @@ impl Engine {
             openers,
             compactor,
             preallocator,
+            scrubber,
             drained,
             reserve_bytes,
         })
@@ -217,6 +228,7 @@ impl Engine {
     /// # Errors
     /// If the last flush failed: the floors may lag behind then, nothing else.
     pub fn stop(self) -> io::Result<()> {
+        self.scrubber.stop();
         for shard in 0..self.shards.count() {
             self.shards.notify(shard, Notice::Stop);
         }

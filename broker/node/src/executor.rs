@@ -340,7 +340,7 @@ impl<D: Disk> Executor<D> {
                 self.read(&order, outside, answers);
             }
             Effect::FindOffset { request, group, by, from, up_to } => {
-                self.find_offset(request, group, by, (from, up_to), outside);
+                self.find_offset(request, group, by, (from, up_to), outside, answers);
             }
             Effect::Survey { group } => self.survey(group, answers),
             Effect::Compact { group, rule } => self.compact(group, rule),

@@ -6,7 +6,7 @@
 //! In reading order:
 //! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`] serve it;
 //! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
-//!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`view`] (what is published);
+//!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`scrubber`], [`view`] (what is published);
 //! - [`incoming`]: the listener; [`peer`]: the transport between brokers, `leader_news`: what it tells
 //!   those without a replica; [`api`]: the clients' door; `kafka`: the same
 //!   for Kafka's clients; `groups`: the coordinators of their consumer groups; `stamp`: the time of append;
@@ -34,6 +34,7 @@ pub mod payload;
 pub mod peer;
 pub mod preallocator;
 pub mod pulse;
+pub mod scrubber;
 pub mod server;
 pub mod shard_dirs;
 mod shard_thread;

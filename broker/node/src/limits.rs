@@ -64,8 +64,7 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages of one turn are coalesced into a batch for a peer up to this size; a larger message goes alone.
 pub const PEER_BATCH_BYTES: u64 = 1 << 20;
 
-/// Appends waiting for one peer's socket. Entries are slices of the log: what counts is how far a slow peer may lag
-/// behind before its groups wait.
+/// Appends waiting for one peer's socket: how far a slow peer may lag behind before its groups wait.
 pub const PEER_BULK_BYTES_MAX: u64 = 32 << 20;
 
 /// Votes, replies and signs of life waiting for one peer's socket.
@@ -118,6 +117,22 @@ pub const FETCH_BYTES: u64 = 1 << 20;
 
 /// The most that a fetch may ask for. A single batch may still be larger.
 pub const FETCH_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes read for fetches and peers that are in memory until their sockets have taken them. Beyond it a fetch gets one
+/// batch a partition.
+pub const READ_BYTES_HELD_MAX: u64 = 512 << 20;
+
+/// How much of the logs the scrub reads in each [`SCRUB_INTERVAL`]: 2.5 MiB a second.
+pub const SCRUB_STEP_BYTES: u64 = 256 << 10;
+
+/// How many files it opens in each interval at most.
+pub const SCRUB_STEP_FILES: usize = 16;
+
+/// See [`SCRUB_STEP_BYTES`].
+pub const SCRUB_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long the scrub rests between two passes over all logs.
+pub const SCRUB_REST: Duration = Duration::from_secs(600);
 
 /// KiB of records copied for replies that are not encoded yet, all fetches of the process together.
 pub const FETCH_KIBIBYTES_MAX: usize = 128 << 10;

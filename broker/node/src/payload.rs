@@ -49,7 +49,7 @@ pub enum PeerBody {
     Raft {
         /// What.
         message: Message,
-        /// The entries of an append: whole ones, back to back over the parts. Slices of the log, not copies.
+        /// The entries of an append: whole ones, back to back over the parts.
         entries: Vec<Bytes>,
     },
 }
@@ -116,7 +116,7 @@ pub enum OutReply {
 /// The records of a fetch.
 #[derive(Clone, Debug)]
 pub struct FetchedBatches {
-    /// Whole record batches. The first may begin before the offset asked for. Slices of the log, not copies.
+    /// Whole record batches. The first may begin before the offset asked for.
     pub batches: Vec<Bytes>,
     /// The first offset still there.
     pub start_offset: Offset,

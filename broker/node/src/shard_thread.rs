@@ -15,7 +15,7 @@ use raftline_shard::Shard;
 use raftline_shard::config::ShardConfig;
 use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{Effect, Event, RequestId, ShardAlarm};
-use raftline_storage::{Allocation, RealDisk};
+use raftline_storage::{Allocation, RealDisk, Suspect};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
@@ -43,6 +43,8 @@ pub(crate) enum Notice {
     Opened(Box<OpenedLog<RealDisk>>),
     /// A compaction came to its end.
     Compacted(Box<CompactionDone<RealDisk>>),
+    /// A place that a log of this shard has to examine.
+    Suspect(Suspect),
     /// Sync, flush and end.
     Stop,
 }
@@ -157,6 +159,9 @@ impl<S: PeerSender> ShardThread<S> {
                 }
                 Notice::Compacted(done) => {
                     self.executor.compaction_done(*done, &mut self.world, &mut self.answers);
+                }
+                Notice::Suspect(suspect) => {
+                    self.executor.examine(suspect, &mut self.world, &mut self.answers);
                 }
                 Notice::Stop => self.stopping = true,
             }

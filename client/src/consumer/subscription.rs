@@ -209,6 +209,8 @@ impl Subscription {
             ErrorCode::NotLeader
             | ErrorCode::NotCoordinator
             | ErrorCode::LeadershipLost
+            // The replica is closed; if it led, another one takes over.
+            | ErrorCode::StorageError
             | ErrorCode::Stopping => End::Refresh(refusal.message),
             ErrorCode::UnknownTopicOrPartition => self.unknown(),
             ErrorCode::Busy | ErrorCode::TimedOut | ErrorCode::DiskFull => End::Pause(refusal.message),

@@ -154,3 +154,17 @@ pub fn decode_run(bytes: &Bytes) -> Result<Vec<EntryInfo>, EntryError> {
     }
     Ok(entries)
 }
+
+/// Whether the bytes begin with a whole entry as some Raftline wrote it, this one or a newer: what [`decode_run`] says of
+/// it is not damage then.
+#[must_use]
+pub fn begins_whole(bytes: &[u8]) -> bool {
+    let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    if bytes.len() < HEADER_BYTES {
+        return false;
+    }
+    // Checksum and size stay where they are in every later version (storage/FORMAT.md).
+    let entry_bytes = HEADER_BYTES as u64 + u64::from(u32_at(36));
+    let entry = usize::try_from(entry_bytes).ok().and_then(|entry_bytes| bytes.get(..entry_bytes));
+    entry.is_some_and(|entry| u32_at(0) == crc32fast::hash(&entry[4..]))
+}

@@ -11,6 +11,28 @@ const SECTOR_BYTES: u64 = 512;
 /// How many contents of a sector between two syncs are remembered.
 const VERSIONS_MAX: usize = 4;
 
+/// How bytes go bad under a running process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rot {
+    /// A bit of this byte flips.
+    Flip {
+        /// The byte.
+        at: u64,
+        /// The bit of it.
+        bit: u32,
+    },
+    /// The sector that holds this byte reads as zeros.
+    Lost {
+        /// The byte.
+        at: u64,
+    },
+    /// The file ends here.
+    Shortened {
+        /// Its new length.
+        len: u64,
+    },
+}
+
 /// A file's content. Cheap to clone: contents are shared until written.
 #[derive(Clone, Default)]
 pub(super) struct FileBytes {
@@ -91,6 +113,27 @@ impl FileBytes {
         Ok(())
     }
 
+    /// Rot in the page cache, or behind a write that went astray for now: what is read changes, what is durable does not.
+    /// Says whether it was done: what is still to be written to the disk is spared.
+    pub(super) fn rot(&mut self, rot: Rot) -> bool {
+        let spared = |at: u64| self.unsynced.contains_key(&(at / SECTOR_BYTES));
+        match rot {
+            Rot::Flip { at, bit } if at < self.len() && !spared(at) => {
+                Arc::make_mut(&mut self.live)[index(at)] ^= 1 << (bit % 8);
+            }
+            Rot::Lost { at } if at < self.len() && !spared(at) => {
+                let from = index(at / SECTOR_BYTES * SECTOR_BYTES);
+                let up_to = (from + index(SECTOR_BYTES)).min(self.live.len());
+                Arc::make_mut(&mut self.live)[from..up_to].fill(0);
+            }
+            Rot::Shortened { len } if len < self.len() && self.unsynced.is_empty() => {
+                Arc::make_mut(&mut self.live).truncate(index(len));
+            }
+            Rot::Flip { .. } | Rot::Lost { .. } | Rot::Shortened { .. } => return false,
+        }
+        true
+    }
+
     /// The file after a power cut that keeps only what is durable for certain.
     pub(super) fn durable_only(&self) -> Self {
         Self {
@@ -113,7 +156,7 @@ impl FileBytes {
         };
         let mut content = self.durable.to_vec();
         if rng.below(8) < keep_in_eighths {
-            content.resize(self.live.len(), 0);
+            content.resize(self.live.len().max(content.len()), 0);
         }
         for (sector, versions) in &self.unsynced {
             if rng.below(8) >= keep_in_eighths {

@@ -9,8 +9,10 @@ mod file;
 mod tree;
 
 use crate::disk::{Disk, DiskFile};
+use crate::held::Held;
 use bytes::Bytes;
 use file::FileBytes;
+pub use file::Rot;
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use tree::{Node, Survival, Tree};
 pub struct SimDisk {
     tree: Arc<Mutex<Tree>>,
     shared: Arc<Mutex<Shared>>,
+    held: Held,
 }
 
 /// How often the disk was used.
@@ -48,6 +51,8 @@ struct Shared {
     syncs_to_fail: u32,
     /// How many bytes of the next write get through before it fails.
     next_write_keeps: Option<u64>,
+    /// Whether there are too few descriptors.
+    opens_fail: bool,
 }
 
 impl Default for SimDisk {
@@ -65,7 +70,7 @@ impl SimDisk {
 
     fn with(tree: Tree, capacity: Option<u64>) -> Self {
         let shared = Shared { capacity, used: tree.bytes(), ..Shared::default() };
-        Self { tree: Arc::new(Mutex::new(tree)), shared: Arc::new(Mutex::new(shared)) }
+        Self { tree: Arc::new(Mutex::new(tree)), shared: Arc::new(Mutex::new(shared)), held: Held::default() }
     }
 
     /// The disk as it may be found after a power cut now: what was synced, and of the rest what the seed says.
@@ -117,6 +122,19 @@ impl SimDisk {
         self.shared.lock().next_write_keeps = Some(bytes_kept);
     }
 
+    /// As if the process had no descriptor left: nothing can be opened, created or listed.
+    pub fn fail_opens(&self, fail: bool) {
+        self.shared.lock().opens_fail = fail;
+    }
+
+    fn take_descriptor(&self, path: &Path) -> io::Result<()> {
+        if self.shared.lock().opens_fail {
+            let error = format!("{}: too many open files", path.display());
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, error));
+        }
+        Ok(())
+    }
+
     /// How often the disk was used, over crashes too.
     #[must_use]
     pub fn counters(&self) -> SimCounters {
@@ -129,6 +147,15 @@ impl SimDisk {
     /// If there is no such file, or it is shorter.
     pub fn damage(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.tree.lock().file(path)?.lock().damage(at, bytes)
+    }
+
+    /// Rot that a power cut heals: what a process reads changes, what is durable does not. Says whether it was done; what
+    /// is still to be synced is spared.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn rot(&self, path: &Path, rot: Rot) -> io::Result<bool> {
+        Ok(self.tree.lock().file(path)?.lock().rot(rot))
     }
 
     /// A whole file's live content.
@@ -145,6 +172,7 @@ impl SimDisk {
             path: path.to_path_buf(),
             bytes,
             shared: Arc::clone(&self.shared),
+            held: self.held.clone(),
             sync_failed: AtomicBool::new(false),
         })
     }
@@ -164,15 +192,18 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.take_descriptor(dir)?;
         self.tree.lock().list(dir)
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<SimFile>> {
+        self.take_descriptor(path)?;
         let bytes = self.tree.lock().create(path)?;
         Ok(self.handle(path, bytes))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<SimFile>> {
+        self.take_descriptor(path)?;
         let bytes = self.tree.lock().file(path)?;
         Ok(self.handle(path, bytes))
     }
@@ -204,6 +235,10 @@ impl Disk for SimDisk {
         let shared = self.shared.lock();
         Ok(shared.capacity.map_or(u64::MAX / 2, |capacity| capacity.saturating_sub(shared.used)))
     }
+
+    fn bytes_held(&self) -> u64 {
+        self.held.bytes()
+    }
 }
 
 /// An open file of a [`SimDisk`].
@@ -211,6 +246,7 @@ pub struct SimFile {
     path: PathBuf,
     bytes: Arc<Mutex<FileBytes>>,
     shared: Arc<Mutex<Shared>>,
+    held: Held,
     sync_failed: AtomicBool,
 }
 
@@ -293,11 +329,11 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
-    fn slice(self: &Arc<Self>, from: u64, up_to: u64) -> io::Result<Bytes> {
+    fn read(&self, from: u64, up_to: u64) -> io::Result<Bytes> {
         let bytes = self.bytes.lock();
         let found =
             bytes.range(from, up_to).ok_or_else(|| self.error(io::ErrorKind::UnexpectedEof, "too short"))?;
-        Ok(Bytes::copy_from_slice(found))
+        Ok(self.held.hold(found.to_vec()))
     }
 }
 

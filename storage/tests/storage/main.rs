@@ -15,5 +15,6 @@ mod power;
 mod reading;
 mod real;
 mod recovery;
+mod scrubbing;
 mod smoke;
 mod syncing;

@@ -112,7 +112,7 @@ impl DiskFile for PowerFile {
         spend(&self.left).and_then(|()| self.file.sync_data())
     }
 
-    fn slice(self: &Arc<Self>, from: u64, up_to: u64) -> io::Result<Bytes> {
-        self.file.slice(from, up_to)
+    fn read(&self, from: u64, up_to: u64) -> io::Result<Bytes> {
+        self.file.read(from, up_to)
     }
 }

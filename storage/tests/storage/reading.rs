@@ -121,7 +121,9 @@ fn a_misdirected_block_is_never_served() {
     };
     assert_eq!((at, reason), (64 + 9 * 148, Damage::Index { expected: Index(10), found: Index(3) }));
     let offset = log.next_offset();
-    assert!(log.read_batches(Offset(0), offset, u64::MAX).is_err());
+    let read = log.read_batches(Offset(0), offset, u64::MAX).unwrap();
+    assert_eq!(read.batches.len(), 9, "what is sound before it");
+    assert!(read.failed.is_some_and(|error| error.is_damage()));
     let replayed: Vec<_> = log.replay(Index(1)).collect();
     assert_eq!(replayed.len(), 10);
     assert!(replayed[9].is_err() && replayed[..9].iter().all(Result::is_ok));
@@ -140,4 +142,47 @@ fn encoded_entries_are_kept_byte_for_byte() {
     assert_eq!(copy.parts.concat(), read.parts.concat());
     assert_ne!(copy.parts.len(), read.parts.len());
     assert_eq!(contents(&follower), contents(&leader));
+}
+
+#[test]
+fn a_flipped_bit_is_never_given_away_whoever_reads() {
+    for bit in [0, 37 * 8, 48 * 8, 100 * 8 + 3, 147 * 8 + 7] {
+        let (disk, mut log) = fresh(1 << 20);
+        let entries = fill(&mut log, 1, 20, 100);
+        // Somebody has read it before: it is the disk that is asked each time.
+        assert_eq!(contents(&log), entries);
+        let file = segment_files(&disk).remove(0);
+        let at = 64 + 9 * 148 + bit / 8;
+        let byte = disk.read(&file).unwrap()[usize::try_from(at).unwrap()];
+        disk.damage(&file, at, &[byte ^ 1 << (bit % 8)]).unwrap();
+
+        let read = log.read_entries(Index(1), Index(21), u64::MAX).unwrap();
+        assert_eq!((read.up_to, read.bytes), (Index(10), 9 * 148), "bit {bit}");
+        assert!(read.failed.is_some_and(|error| error.is_damage()), "bit {bit}");
+        let read = log.read_batches(Offset(0), log.next_offset(), u64::MAX).unwrap();
+        let sound: Vec<_> = entries[..9].iter().map(|(_, payload)| payload.clone()).collect();
+        assert_eq!(read.batches, sound, "bit {bit}");
+        assert!(read.failed.is_some_and(|error| error.is_damage()), "bit {bit}");
+        let error = log.read_entries(Index(10), Index(21), 1).unwrap_err();
+        assert!(
+            error.is_damage() && error.to_string().contains("damaged at byte 1396"),
+            "bit {bit}: {error}"
+        );
+        let from = entries[9].0.base_offset;
+        assert!(log.read_batches(from, log.next_offset(), 1).is_err_and(|error| error.is_damage()), "{bit}");
+        assert_eq!(log.replay(Index(1)).filter(Result::is_ok).count(), 9, "bit {bit}");
+    }
+}
+
+#[test]
+fn a_time_is_not_looked_for_in_rotten_bytes() {
+    let (disk, mut log) = fresh(1 << 20);
+    let entries = fill(&mut log, 1, 20, 100);
+    let end = log.next_offset();
+    let time = Timestamp(crate::common::time_of(12));
+    assert!(log.offset_at(time, end).unwrap().is_some());
+    // The greatest timestamp of entry 12 gets a bit of 2^56.
+    disk.damage(&segment_files(&disk)[0], 64 + 11 * 148 + 48 + 35, &[0x01]).unwrap();
+    assert!(log.offset_at(time, end).is_err_and(|error| error.is_damage()));
+    assert!(log.newest(Offset(entries[15].0.base_offset.get())).is_err_and(|error| error.is_damage()));
 }

@@ -77,10 +77,12 @@ pub enum Mark {
     RetentionHeld,
     /// A replica was so far behind that it began anew where its leader's log begins.
     BegunAnew,
+    /// A replica was closed because bytes of its log had gone bad.
+    RotFound,
 }
 
 /// All marks: what [`Marks`] counts.
-pub const ALL: [Mark; 36] = [
+pub const ALL: [Mark; 37] = [
     Mark::FollowerTruncates,
     Mark::OldTermPendingAtElection,
     Mark::TornTailCut,
@@ -117,6 +119,7 @@ pub const ALL: [Mark; 36] = [
     Mark::Retained,
     Mark::RetentionHeld,
     Mark::BegunAnew,
+    Mark::RotFound,
 ];
 
 /// How often each mark was hit.

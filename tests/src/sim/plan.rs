@@ -101,6 +101,8 @@ pub enum Fault {
     SyncFails,
     /// An operator hands leadership over.
     Transfer,
+    /// Bytes of one log go bad on a running node: a bit flips, a sector is lost, a file is shortened.
+    Rot,
 }
 
 /// Who uses the cluster.
@@ -175,6 +177,7 @@ impl Plan {
         plan.draw_retention(&mut Chance::from_seed(seed ^ 0x4e7a));
         plan.draw_network(&mut chance);
         plan.draw_faults(&mut chance);
+        plan.draw_rot(&mut Chance::from_seed(seed ^ 0x6017));
         if plan.family == Family::Adversarial && nodes > 1 && chance.hit(Odds::percent(25)) {
             plan.shorten_reigns(&mut chance);
         }
@@ -336,6 +339,14 @@ impl Plan {
         }
     }
 
+    /// Where there are enough replicas, bytes go bad in some runs.
+    fn draw_rot(&mut self, chance: &mut Chance) {
+        if self.nodes > 1 && chance.hit(Odds::percent(25)) {
+            let mean = chance.span(Duration::from_millis(300), Duration::from_millis(1500));
+            self.faults.push((Fault::Rot, mean));
+        }
+    }
+
     fn draw_faults(&mut self, chance: &mut Chance) {
         let (scale, odds) = match self.family {
             Family::Plain => (Duration::from_millis(2500), Odds::percent(35)),
@@ -356,7 +367,7 @@ impl Plan {
     }
 }
 
-/// Everything that may go wrong again and again.
+/// What may go wrong again and again, but for what is drawn on its own.
 const FAULTS: [Fault; 15] = [
     Fault::Kill,
     Fault::PowerLoss,
@@ -382,7 +393,7 @@ mod tests {
     #[test]
     fn seeds_reach_every_fault_and_both_families() {
         let plans: Vec<Plan> = (0..200).map(Plan::draw).collect();
-        for fault in FAULTS {
+        for fault in FAULTS.into_iter().chain([Fault::Rot]) {
             assert!(
                 plans.iter().any(|plan| plan.faults.iter().any(|(drawn, _)| *drawn == fault)),
                 "{fault:?}"

@@ -1,7 +1,8 @@
 //! The world: the cluster, the network and the clients of one run, and the loop that lets things happen.
 //!
 //! In reading order: this file (what there is, what can happen), `turn` (a shard's turn and what comes out of it),
-//! `watch` and `report` (what the checkers are shown), `compacting`, `retaining`, `disks`, `inquiries`, `pulse`, `links`, `faults`, `users`, `ending`.
+//! `watch` and `report` (what the checkers are shown), `compacting`, `retaining`, `disks`, `rotting`,
+//! `inquiries`, `pulse`, `links`, `faults`, `users`, `ending`.
 
 mod compacting;
 mod disks;
@@ -13,6 +14,7 @@ mod port;
 mod pulse;
 mod report;
 mod retaining;
+mod rotting;
 mod turn;
 mod users;
 pub mod watch;
@@ -54,6 +56,8 @@ pub struct World {
     durable: DurableLogs,
     /// Each entry's size in the logs that were letting go of something with a sync about to fail.
     unsure: BTreeMap<(NodeId, GroupId), Vec<(Index, u64)>>,
+    /// The node on which bytes of a group's log have gone bad. One for each group: its other replicas are sound.
+    rotten: BTreeMap<GroupId, NodeId>,
     /// Pairs that are trying to connect.
     dialling: BTreeSet<(NodeId, NodeId)>,
     /// Faults are over.
@@ -137,6 +141,8 @@ pub(super) enum Step {
     Fall(Life, GroupId),
     /// A partition ends.
     Mend(Vec<(NodeId, NodeId)>),
+    /// A node's scrub comes by.
+    Scrub(NodeId),
     /// A disk has room again.
     Roomy(NodeId),
     /// A process starts.
@@ -169,6 +175,7 @@ impl World {
             views: Views::new(),
             durable: DurableLogs::default(),
             unsure: BTreeMap::new(),
+            rotten: BTreeMap::new(),
             dialling: BTreeSet::new(),
             calm: false,
             chance,
@@ -177,6 +184,12 @@ impl World {
         for id in ids {
             let at = Monotonic::ZERO + world.chance.span(Duration::ZERO, Duration::from_millis(50));
             world.heap.push(at, Step::Start(id));
+        }
+        if world.plan.faults.iter().any(|(fault, _)| *fault == Fault::Rot) {
+            for id in world.ids() {
+                let at = Monotonic::ZERO + world.chance.span(Duration::ZERO, Duration::from_secs(1));
+                world.heap.push(at, Step::Scrub(id));
+            }
         }
         for fault in 0..world.plan.faults.len() {
             let at = Monotonic::ZERO + world.plan.grace + world.chance.around(world.plan.faults[fault].1);
@@ -226,6 +239,7 @@ impl World {
             Step::Fall(life, group) => self.fall(life, group),
             Step::Mend(_) if self.calm => {}
             Step::Mend(pairs) => self.mend(&pairs),
+            Step::Scrub(node) => self.scrub(node),
             Step::Roomy(node) => self.roomy(node),
             Step::Start(node) => self.start(node),
         }

@@ -7,6 +7,7 @@ mod files;
 mod full_disk;
 mod hung_disk;
 mod leader_killed;
+mod rotten;
 mod slow_follower;
 
 /// The program that runs a broker: this package's own, so that `cargo test` builds all it needs.

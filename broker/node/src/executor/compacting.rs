@@ -137,6 +137,11 @@ impl<D: Disk> Executor<D> {
         let Some(open) = self.groups.get_mut(&group) else { return };
         let adopted = match result {
             Ok(compacted) => open.log.adopt(compacted),
+            Err(error @ CompactionError::Corrupt { .. }) => {
+                answers.push(Event::CompactionFailed { group });
+                self.fail(group, error.to_string(), outside, answers);
+                return;
+            }
             Err(error) => {
                 if !matches!(error, CompactionError::Cancelled) {
                     tracing::warn!(%group, %error, "a log could not be compacted; it is tried again later");

@@ -5,9 +5,10 @@ use raftline_proto::ids::{GroupId, Index, NodeId, Offset};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::{AppendResult, Message, ReplicateOutcome};
 use raftline_shard::types::{Event, FetchError, FindBy, Reply, RequestId};
-use raftline_storage::{BatchesRead, Disk, Log, ReadError};
+use raftline_storage::{BatchesRead, Disk, EntriesRead, Log, ReadError, Suspect};
 
 use super::{Executor, Group, Outside};
+use crate::limits;
 use crate::payload::{FetchedBatches, OutReply, Payload, PeerBody, PeerMessage, SendOutcome};
 
 /// The fields of an [`raftline_shard::types::Effect::Replicate`].
@@ -34,7 +35,7 @@ pub(super) struct Read {
 }
 
 impl<D: Disk> Executor<D> {
-    /// Sends entries to a follower, as slices of the log.
+    /// Sends entries to a follower, as they stand in the log.
     pub(super) fn replicate(
         &mut self,
         order: Replicate,
@@ -53,27 +54,31 @@ impl<D: Disk> Executor<D> {
             answers.push(answer(from, 0, ReplicateOutcome::Busy));
             return;
         };
-        let (entries, up_to, bytes) = if from == up_to {
-            (Vec::new(), from, 0)
+        let read = if from == up_to {
+            EntriesRead { up_to, ..EntriesRead::default() }
         } else {
             match open.log.read_entries(from, up_to, bytes_max) {
-                Ok(read) => (read.parts, read.up_to, read.bytes),
+                Ok(read) => read,
                 Err(ReadError::Trimmed { .. }) => {
                     answers.push(answer(from, 0, ReplicateOutcome::Trimmed));
                     return;
                 }
                 Err(error) => {
-                    tracing::error!(%group, %from, %error, "entries for a follower could not be read");
                     answers.push(answer(from, 0, ReplicateOutcome::Busy));
+                    self.read_failed(group, &error, outside, answers);
                     return;
                 }
             }
         };
-        let body = PeerBody::Raft { message, entries };
+        let EntriesRead { parts, up_to, bytes, failed } = read;
+        let body = PeerBody::Raft { message, entries: parts };
         answers.push(match outside.send(to, PeerMessage { group, body }) {
             SendOutcome::Sent => answer(up_to, bytes, ReplicateOutcome::Sent),
             SendOutcome::Busy => answer(from, 0, ReplicateOutcome::Busy),
         });
+        if let Some(error) = failed {
+            self.read_failed(group, &error, outside, answers);
+        }
     }
 
     /// Sends a message without entries. One that vouches for entries leaves only once they are in the log: a follower
@@ -107,23 +112,65 @@ impl<D: Disk> Executor<D> {
         let &Read { request, group, from, up_to, bytes_min, bytes_max, force, deadline, start_offset } =
             order;
         self.write(group);
-        let read = self.touched(group).and_then(|open| {
-            let read = open.log.read_batches(from, up_to, bytes_max);
-            read.map_err(|error| why_not_read(&error, from, up_to))
-        });
-        let reply = match read {
-            Ok(read) if !force && read.bytes < bytes_min && reaches(&read, up_to) => {
-                let bytes = read.bytes;
-                let want = (from, up_to, bytes_min, bytes_max);
-                answers.push(read_short(request, group, want, deadline, bytes));
+        // Clients that take their answers slowly hold what was read for them: then everybody gets a batch at a time.
+        let is_much = self.disk.bytes_held() >= limits::READ_BYTES_HELD_MAX;
+        let bytes_max = if is_much { bytes_max.min(1) } else { bytes_max };
+        let read = match self.touched(group).map(|open| open.log.read_batches(from, up_to, bytes_max)) {
+            Ok(Ok(read)) => read,
+            Ok(Err(error)) => {
+                let why = why_not_read(&error, from, up_to);
+                outside.reply(request, OutReply::Shard(Reply::Fetched(Err(why))));
+                self.read_failed(group, &error, outside, answers);
                 return;
             }
-            Ok(BatchesRead { batches, .. }) => {
-                OutReply::Fetched(FetchedBatches { batches, start_offset, high_watermark: up_to })
+            Err(why) => {
+                outside.reply(request, OutReply::Shard(Reply::Fetched(Err(why))));
+                return;
             }
-            Err(why) => OutReply::Shard(Reply::Fetched(Err(why))),
         };
-        outside.reply(request, reply);
+        let may_wait = !force && !is_much && read.failed.is_none();
+        if may_wait && read.bytes < bytes_min && reaches(&read, up_to) {
+            let want = (from, up_to, bytes_min, bytes_max);
+            answers.push(read_short(request, group, want, deadline, read.bytes));
+            return;
+        }
+        let BatchesRead { batches, bytes: _, failed } = read;
+        let fetched = FetchedBatches { batches, start_offset, high_watermark: up_to };
+        outside.reply(request, OutReply::Fetched(fetched));
+        if let Some(error) = failed {
+            self.read_failed(group, &error, outside, answers);
+        }
+    }
+
+    /// Has a log look at a place where a scrub could not go on.
+    pub fn examine(
+        &mut self,
+        suspect: Suspect,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        let Suspect { group, sequence, at } = suspect;
+        if let Some(open) = self.groups.get(&group)
+            && let Err(error) = open.log.examine(sequence, at)
+        {
+            self.read_failed(group, &error, outside, answers);
+        }
+    }
+
+    /// What could not be read. A log that has lost bytes is closed, and its replica with it: if it led, a sound one takes
+    /// over, and whoever asked finds the bytes there.
+    fn read_failed(
+        &mut self,
+        group: GroupId,
+        error: &ReadError,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        if error.is_damage() {
+            self.fail(group, error.to_string(), outside, answers);
+        } else if !matches!(error, ReadError::Trimmed { .. }) {
+            tracing::warn!(%group, %error, "entries could not be read now");
+        }
     }
 
     /// Answers a query for an offset that only the log knows.
@@ -134,26 +181,30 @@ impl<D: Disk> Executor<D> {
         by: FindBy,
         (from, up_to): (Offset, Offset),
         outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
     ) {
         self.write(group);
-        let found = self.touched(group).and_then(|open| {
+        let found = self.touched(group).map(|open| {
             // Looks from wherever the log starts now: retention cannot take away what it asks for.
             let at_time = |found| OutReply::FoundOffset { found, high_watermark: up_to };
-            let found = match by {
+            match by {
                 FindBy::AtOrAfter(timestamp) => open.log.offset_at_from(timestamp, from, up_to).map(at_time),
                 FindBy::MaxTimestamp => open.log.newest_from(from, up_to).map(at_time),
                 FindBy::EndOfTerm(term) => {
                     let start = open.log.start().1.max(from);
                     open.log.end_of_term(term, up_to).map(|found| OutReply::EndOfTerm { found, start })
                 }
-            };
-            found.map_err(|error| FetchError::Storage(error.to_string()))
+            }
         });
-        let reply = match found {
-            Ok(reply) => reply,
-            Err(why) => OutReply::Shard(Reply::Offset(Err(why))),
-        };
-        outside.reply(request, reply);
+        let refuse = |why| OutReply::Shard(Reply::Offset(Err(why)));
+        match found {
+            Ok(Ok(reply)) => outside.reply(request, reply),
+            Ok(Err(error)) => {
+                outside.reply(request, refuse(FetchError::Storage(error.to_string())));
+                self.read_failed(group, &error, outside, answers);
+            }
+            Err(why) => outside.reply(request, refuse(why)),
+        }
     }
 
     /// A reply with what only the log knows of it.
@@ -180,7 +231,9 @@ fn why_not_read(error: &ReadError, asked: Offset, high_watermark: Offset) -> Fet
         ReadError::Trimmed { previous: _, offset } => {
             FetchError::OffsetOutOfRange { asked, start_offset: offset, high_watermark }
         }
-        ReadError::Io { .. } | ReadError::Corrupt { .. } => FetchError::Storage(error.to_string()),
+        ReadError::Io { .. } | ReadError::Unreadable { .. } | ReadError::Corrupt { .. } => {
+            FetchError::Storage(error.to_string())
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use raftline_storage::SimDisk;
 use std::time::Duration;
 
 mod reading;
+mod rotting;
 mod states;
 pub(super) mod world;
 

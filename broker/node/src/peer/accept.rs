@@ -1,7 +1,7 @@
 //! The incoming connections: handshake, then batches, checked and handed to the shards.
 
 use super::Shared;
-use super::convert::{self, Inbound};
+use super::convert::{self, Cost, Inbound};
 use super::handshake::Remote;
 use super::outbox::Class;
 use crate::clock::Clock;
@@ -43,7 +43,7 @@ pub struct PeerService {
     /// The stream in use for each peer and class: a new one ends the old one, whose peer has given it up.
     streams: Arc<Mutex<BTreeMap<(NodeId, Class), CancellationToken>>>,
     /// What the last refused caller was told, and how often since it was logged.
-    refused: Arc<Mutex<(String, u32)>>,
+    refused: Arc<Mutex<Repeated>>,
 }
 
 type Verdicts = ReceiverStream<Result<PeerVerdict, Status>>;
@@ -97,12 +97,9 @@ impl PeerService {
 
     /// A refused peer dials twice a second, for ever: the same words are logged again only now and then.
     fn log_refusal(&self, address: Option<SocketAddr>, refusal: &Refusal) {
-        let mut last = self.refused.lock();
-        if last.0 == refusal.message && last.1 < LOG_EVERY {
-            last.1 += 1;
+        if !self.refused.lock().is_news(&refusal.message) {
             return;
         }
-        *last = (refusal.message.clone(), 0);
         let address = address.map(|address| address.to_string()).unwrap_or_default();
         tracing::error!(%address, reason = %refusal.message, "peer's connection refused");
     }
@@ -216,6 +213,7 @@ async fn receive(
     remote: Remote,
     frames: &mut Streaming<PeerFrame>,
 ) -> Result<(), String> {
+    let mut dropped = Repeated::default();
     loop {
         let batch = match frames.message().await {
             Ok(Some(PeerFrame { frame: Some(Frame::Batch(batch)) })) => batch,
@@ -227,7 +225,32 @@ async fn receive(
         };
         check_incarnations(service, remote, &batch)?;
         for message in batch.messages {
-            let event = match convert::decode(message).map_err(|error| error.to_string())? {
+            let inbound = match convert::decode(message) {
+                Ok(inbound) => inbound,
+                Err(malformed) => match malformed.cost() {
+                    Cost::Connection => return Err(malformed.to_string()),
+                    Cost::Message => {
+                        let reason = malformed.to_string();
+                        if dropped.is_news(&reason) {
+                            tracing::warn!(peer = %remote.node, %reason, "a message from a peer was dropped");
+                        }
+                        continue;
+                    }
+                    Cost::Replica(group) => {
+                        let reason =
+                            format!("node {} sent what this node cannot keep: {malformed}", remote.node);
+                        if dropped.is_news(&reason) {
+                            tracing::error!(%group, %reason, "replica closed");
+                        }
+                        service.view.set_failed(group, reason.clone());
+                        if service.shards.submit_when_room(Event::Failed { group, reason }).await.is_err() {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                },
+            };
+            let event = match inbound {
                 Inbound::Leads { group, term } => {
                     service.view.heard_of_leader(group, term, remote.node);
                     continue;
@@ -249,6 +272,24 @@ async fn receive(
                 return Ok(());
             }
         }
+    }
+}
+
+/// What is said again and again is logged now and then.
+#[derive(Default)]
+struct Repeated {
+    last: String,
+    since: u32,
+}
+
+impl Repeated {
+    fn is_news(&mut self, text: &str) -> bool {
+        if self.last == text && self.since < LOG_EVERY {
+            self.since += 1;
+            return false;
+        }
+        *self = Self { last: text.to_owned(), since: 0 };
+        true
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::payload::{PeerBody, PeerMessage};
 use bytes::{Bytes, BytesMut};
-use raftline_proto::entry::{EntryError, EntryInfo, decode_run};
+use raftline_proto::entry::{EntryError, EntryHeader, EntryInfo, HEADER_BYTES, begins_whole, decode_run};
 use raftline_proto::ids::{BootId, EntryId, GroupId, Index, NodeId, Offset, Term};
 use raftline_proto::limits::TERM_MAX;
 use raftline_proto::peer as pb;
@@ -34,10 +34,35 @@ pub(super) enum Malformed {
     OutOfRange { group: GroupId, field: &'static str, found: u64, max: u64 },
     #[error("group {group}: entries do not decode: {error}")]
     Entries { group: GroupId, error: EntryError },
+    #[error("group {group}: an entry is whole and cannot be understood here: {error}")]
+    NotUnderstood { group: GroupId, error: EntryError },
     #[error("group {group}: entry {found} is addressed to group {addressed}")]
     Misdirected { group: GroupId, found: EntryId, addressed: GroupId },
     #[error("group {group}: entry {found} does not follow entry {previous}")]
     NotConsecutive { group: GroupId, previous: EntryId, found: EntryId },
+}
+
+impl Malformed {
+    /// What it costs. What is wrong with one entry is no other group's business.
+    pub(super) const fn cost(&self) -> Cost {
+        match *self {
+            Self::NoBody { .. } | Self::Missing { .. } | Self::OutOfRange { .. } => Cost::Connection,
+            Self::Entries { .. } | Self::Misdirected { .. } | Self::NotConsecutive { .. } => Cost::Message,
+            Self::NotUnderstood { group, .. } => Cost::Replica(group),
+        }
+    }
+}
+
+/// What a malformed message costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// The message: as good as lost on the way. The sender has read its entries from its disk and found them sound, and
+    /// reads them again when no answer comes.
+    Message,
+    /// This node's replica of the group: what its log would have to hold means nothing here.
+    Replica(GroupId),
+    /// The connection: the sender does not speak this protocol.
+    Connection,
 }
 
 /// The form that travels.
@@ -201,7 +226,7 @@ impl Fields {
         if body.entries.is_empty() {
             return Ok(Inbound::Raft { group, message, entries: Vec::new(), payload: None });
         }
-        let entries = decode_run(&body.entries).map_err(|error| Malformed::Entries { group, error })?;
+        let entries = decode_run(&body.entries).map_err(|error| not_decoded(group, &body.entries, error))?;
         let mut before = previous;
         for entry in &entries {
             let found = entry.header.id;
@@ -234,6 +259,24 @@ impl Fields {
             return Err(Malformed::OutOfRange { group: self.group, field, found, max });
         }
         Ok(found)
+    }
+}
+
+/// Which of the two it is: bytes that were damaged on the way, or an entry that another version has written.
+fn not_decoded(group: GroupId, entries: &[u8], error: EntryError) -> Malformed {
+    let mut rest = entries;
+    while let Ok(header) = EntryHeader::decode(rest)
+        && let Some((entry, after)) =
+            usize::try_from(header.entry_bytes()).ok().and_then(|bytes| rest.split_at_checked(bytes))
+        && EntryHeader::verify(entry).is_ok()
+        && EntryInfo::decode(header, &entry[HEADER_BYTES..]).is_ok()
+    {
+        rest = after;
+    }
+    if begins_whole(rest) {
+        Malformed::NotUnderstood { group, error }
+    } else {
+        Malformed::Entries { group, error }
     }
 }
 
@@ -346,8 +389,30 @@ mod tests {
             (no_op(GROUP, id(3, 10)), "does not follow entry 4.9"),
         ];
         for (part, expected) in cases {
-            let found = through_the_wire(append(id(4, 9)), vec![part]).unwrap_err().to_string();
+            let malformed = through_the_wire(append(id(4, 9)), vec![part]).unwrap_err();
+            assert_eq!(malformed.cost(), Cost::Message);
+            let found = malformed.to_string();
             assert!(found.contains(expected) && found.contains("group 7"), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_whole_entry_that_is_not_understood_is_told_from_a_damaged_one() {
+        let sealed = |mut entry: Vec<u8>| {
+            let crc = crc32fast::hash(&entry[4..]);
+            entry[..4].copy_from_slice(&crc.to_le_bytes());
+            Bytes::from(entry)
+        };
+        let good = no_op(GROUP, id(4, 10));
+        for at in [6, 7] {
+            let mut newer = no_op(GROUP, id(4, 11)).to_vec();
+            newer[at] = 99;
+            let parts = vec![good.clone(), sealed(newer.clone())];
+            let malformed = through_the_wire(append(id(4, 9)), parts).unwrap_err();
+            assert_eq!(malformed.cost(), Cost::Replica(GROUP), "{malformed}");
+            let parts = vec![good.clone(), Bytes::from(newer)];
+            let malformed = through_the_wire(append(id(4, 9)), parts).unwrap_err();
+            assert_eq!(malformed.cost(), Cost::Message, "{malformed}");
         }
     }
 

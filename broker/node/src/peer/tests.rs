@@ -282,6 +282,45 @@ async fn an_emptied_directory_is_refused_by_both_disks_names() {
     assert!(text.contains(&known.to_string()) && text.contains(&found.to_string()), "{text}");
 }
 
+/// One entry of one group is no other group's business: the connection carries them all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_is_refused_costs_its_group_alone() {
+    let (addresses, one, _two) = listeners().await;
+    let mut one = Node::start(1, "c", &addresses, one);
+    let directory = tempfile::tempdir().unwrap();
+    let identity = Identity::claim(directory.path(), NodeId(2), "c", Incarnation(0xa2)).unwrap();
+    let caller = Peers::new(Arc::new(identity), BootId(5), &addresses);
+    let disk = one.peers.shared.local.identity.incarnation();
+    let hello = Frame::Hello(caller.shared.local.hello(NodeId(1)));
+    let mut stream = Caller::call(&addresses, hello).await.unwrap();
+    assert!(matches!(stream.verdict().await, Verdict::Welcome(_)));
+    let message = |group, entry| pb::GroupMessage {
+        group,
+        message: convert::encode(append(group, vec![entry]), BootId(5)).message,
+    };
+    let mut damaged = entry(7, 5).to_vec();
+    damaged[9] ^= 0x10;
+    let mut newer = entry(8, 5).to_vec();
+    newer[6] = 99;
+    let crc = crc32fast::hash(&newer[4..]);
+    newer[..4].copy_from_slice(&crc.to_le_bytes());
+    let batch = pb::Batch {
+        from_incarnation: 0xa2,
+        to_incarnation: disk.0,
+        messages: vec![message(7, damaged.into()), message(8, newer.into()), message(9, entry(9, 5))],
+    };
+    stream.frames.send(PeerFrame { frame: Some(Frame::Batch(batch)) }).await.unwrap();
+    let failed =
+        one.event(|event| matches!(event, Told::Shard(Event::Failed { .. } | Event::Peer { .. }))).await;
+    assert!(
+        matches!(&failed, Told::Shard(Event::Failed { group: GroupId(8), reason }) if reason.contains("version 99")),
+        "{failed:?}"
+    );
+    let next =
+        one.event(|event| matches!(event, Told::Shard(Event::Failed { .. } | Event::Peer { .. }))).await;
+    assert!(matches!(next, Told::Shard(Event::Peer { group: GroupId(9), .. })), "{next:?}");
+}
+
 /// A caller that says what it likes, for node 2, to a lone node 1.
 struct Caller {
     frames: mpsc::Sender<PeerFrame>,
@@ -334,14 +373,6 @@ async fn rule_breakers_are_cut_off_by_name_and_the_broker_goes_on() {
 
     let status = Caller::call(&addresses, Frame::Batch(batch(None))).await.map(drop).unwrap_err();
     assert!(status.message().contains("hello"), "{status}");
-
-    let mut stream = Caller::call(&addresses, hello()).await.unwrap();
-    assert!(matches!(stream.verdict().await, Verdict::Welcome(_)));
-    let mut damaged = entry(7, 5).to_vec();
-    damaged[9] ^= 0x10;
-    let body = convert::encode(append(7, vec![Bytes::from(damaged)]), BootId(5)).message;
-    let text = stream.malformed(batch(body)).await;
-    assert!(text.contains("node 1") && text.contains("node 2") && text.contains("checksum"), "{text}");
 
     let mut stream = Caller::call(&addresses, hello()).await.unwrap();
     assert!(matches!(stream.verdict().await, Verdict::Welcome(_)));

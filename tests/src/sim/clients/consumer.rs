@@ -176,7 +176,10 @@ impl Consumer {
     fn refused(&mut self, error: &FetchError, wishes: &mut Wishes) {
         match error {
             FetchError::NotLeader { leader, .. } => self.leader = *leader,
-            FetchError::UnknownGroup | FetchError::Busy | FetchError::NotYet => self.leader = None,
+            // A replica that cannot read its log is closed, and judged for that; another one leads soon.
+            FetchError::UnknownGroup | FetchError::Busy | FetchError::Storage(_) | FetchError::NotYet => {
+                self.leader = None
+            }
             FetchError::OffsetOutOfRange { start_offset, .. }
                 if self.records == Lasting::MayGo && *start_offset > self.next =>
             {
@@ -184,7 +187,7 @@ impl Consumer {
                 (self.next, self.epoch) = (*start_offset, None);
             }
             // It only asks from where it was led: an honest consumer must not be sent away.
-            FetchError::OffsetOutOfRange { .. } | FetchError::Storage(_) | FetchError::UnknownTerm { .. } => {
+            FetchError::OffsetOutOfRange { .. } | FetchError::UnknownTerm { .. } => {
                 wishes.outrage = Some(format!(
                     "a consumer of group {} at offset {} is told {error:?}",
                     self.group, self.next

@@ -65,7 +65,7 @@ impl World {
         let records = match held(log) {
             Ok(records) => records,
             Err(reason) => {
-                self.judge.fact(&Fact::Failed { life, group, reason: &reason });
+                self.unreadable(life, group, &reason);
                 return;
             }
         };

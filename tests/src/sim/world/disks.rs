@@ -274,6 +274,7 @@ impl World {
     pub(super) fn lose_power(&mut self, id: NodeId) {
         let seed = self.chance.any();
         let mut lost = false;
+        self.heal_rot(id);
         self.with_node(id, |node| {
             let crashed = node.disk.crash(seed);
             lost = crashed.used_bytes() != node.disk.used_bytes()

@@ -102,7 +102,7 @@ impl World {
                 Client::Producer(_) | Client::Admin(_) | Client::Eraser(_) | Client::Inquirer(_) => {}
             }
         }
-        self.replica_complaint().or_else(|| self.uncompacted())
+        self.replica_complaint().or_else(|| self.hidden_rot()).or_else(|| self.uncompacted())
     }
 
     fn replica_complaint(&mut self) -> Option<String> {
@@ -141,6 +141,8 @@ impl World {
         let rounds = self.sync_rounds();
         self.pass(Duration::from_secs(2));
         let (messages, rounds) = (self.counts.messages - before.messages, self.sync_rounds() - rounds);
+        // A replica that stays closed is asked for ever, now and then.
+        let messages = if self.rotten.is_empty() { messages } else { 0 };
         if self.counts.elections > before.elections || messages > 0 || rounds > 0 {
             let what = format!(
                 "idle for 2 s, the cluster sent {messages} messages beside signs of life, ran {rounds} sync rounds and \
@@ -173,7 +175,7 @@ impl World {
                 None => Ok(0),
             };
             if let Err(reason) = read {
-                self.judge.fact(&Fact::Failed { life: view.life, group, reason: &reason });
+                self.unreadable(view.life, group, &reason);
             }
             let start_offset = described.start_offset;
             self.judge.fact(&Fact::FinalStart { life: view.life, group, start_offset });

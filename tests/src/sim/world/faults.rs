@@ -62,6 +62,7 @@ impl World {
             Fault::DiskFull => self.fill_disk(victim),
             Fault::SyncFails => self.fail_next_sync(victim),
             Fault::Transfer => self.ask_for_transfer(),
+            Fault::Rot => self.rot(victim),
         }
     }
 
@@ -103,6 +104,9 @@ impl World {
         node.dies_after = None;
         node.paused_until = now;
         drop(process);
+        // What is lost in the page cache is lost for the next process too, and it may take it for a torn tail.
+        let rots = self.rotten.values().any(|rotten| *rotten == id);
+        let death = if rots { Death::PowerLoss } else { death };
         let told = death == Death::Kill;
         self.trace(Place::on(id), "dies", u64::from(told), || format!("{death:?}"));
         match death {
@@ -215,10 +219,13 @@ impl World {
         }
     }
 
-    /// A group's storage gave up. Only a full disk or a failing sync excuses that; then the operator restarts the
-    /// broker.
+    /// A group's storage gave up. Only rot of this very log excuses that, or a full disk or a failing sync; after these
+    /// two the operator restarts the broker.
     pub(super) fn group_failed(&mut self, life: Life, group: GroupId, reason: &str) {
         self.trace(Place::at(life.node, group), "closed", 0, || reason.to_owned());
+        if self.closed_by_rot(life, group) {
+            return;
+        }
         let excused = |node: &crate::sim::node::Node| node.had_full_disk || node.sync_fails;
         if self.nodes.get(&life.node).is_some_and(excused) {
             self.counts.closed_by_disk += 1;

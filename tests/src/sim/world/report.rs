@@ -110,14 +110,14 @@ impl World {
     }
 
     /// Reads a log's new entries and reports them.
-    fn refresh(&mut self, life: Life, shard: usize, group: GroupId) {
+    pub(super) fn refresh(&mut self, life: Life, shard: usize, group: GroupId) {
         let Some(node) = self.nodes.get_mut(&life.node) else { return };
         let Some(log) = node.unit(life, shard).and_then(|unit| unit.executor.log(group)) else { return };
         let Some(view) = self.views.get_mut(&(life.node, group)) else { return };
         let added = match view.refresh(log) {
             Ok(added) => added,
             Err(reason) => {
-                self.judge.fact(&Fact::Failed { life, group, reason: &reason });
+                self.unreadable(life, group, &reason);
                 return;
             }
         };

@@ -36,6 +36,7 @@ impl World {
 
     /// Shows the checkers what has gone since the log began at `before`.
     pub(super) fn show_let_go(&mut self, life: Life, shard: usize, (group, before): (GroupId, Start)) {
+        let rots = self.rotten.get(&group) == Some(&life.node);
         let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
             return;
         };
@@ -45,7 +46,7 @@ impl World {
         if start.index <= before.0.index {
             return;
         }
-        let left_bytes = bytes(log);
+        let left_bytes = if rots { log.bytes() } else { bytes(log) };
         self.trace(Place::at(life.node, group), "lets go", start.index.0, || {
             format!("up to offset {start_offset}, entry {start}; {left_bytes} bytes are left")
         });

@@ -155,6 +155,11 @@ impl Machine {
         self.order(group, (Index(1), Offset(0)), term, batches);
     }
 
+    /// One more entry of another group, with one record a batch so far.
+    pub fn append_to_at(&mut self, group: GroupId, index: u64, term: u64) {
+        self.order(group, (Index(index), Offset(index - 1)), term, &[1]);
+    }
+
     fn order(
         &mut self,
         group: GroupId,
@@ -232,7 +237,11 @@ impl Machine {
         });
         let mut answers = Vec::new();
         self.executor.perform(&mut self.effects, &mut self.world, &mut answers);
-        let Some(Event::Replicated { outcome, up_to, .. }) = answers.pop() else { panic!("{answers:?}") };
+        let outcome = answers.iter().find_map(|answer| match answer {
+            Event::Replicated { outcome, up_to, .. } => Some((*outcome, *up_to)),
+            _ => None,
+        });
+        let (outcome, up_to) = outcome.unwrap_or_else(|| panic!("{answers:?}"));
         let mut all = BytesMut::new();
         if let Some(PeerMessage { body: PeerBody::Raft { entries, .. }, .. }) = self.world.sent.pop() {
             entries.iter().for_each(|part| all.extend_from_slice(part));
