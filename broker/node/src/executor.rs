@@ -216,6 +216,7 @@ impl<D: Disk> Executor<D> {
                 self.note_lazy();
             }
         }
+        self.write_floors();
     }
 
     /// An allocation came back.
@@ -368,6 +369,13 @@ impl<D: Disk> Executor<D> {
         self.dirty.remove(&group);
         outside.group_failed(group, &reason);
         answers.push(Event::Failed { group, reason });
+    }
+
+    /// Before anything is acknowledged for what is durable now.
+    fn write_floors(&mut self) {
+        if let Err(error) = self.state.write_floors() {
+            tracing::debug!(%error, "the floors wait for their next flush");
+        }
     }
 
     fn note_lazy(&mut self) {

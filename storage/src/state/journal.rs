@@ -1,11 +1,11 @@
 //! The file under [`super::StateFile`]: slots written one after the other, now and then all anew.
 
-use super::record::{Body, Header, Record, SLOT_BYTES, SlotError, VERSION};
-use super::{GroupState, StateError, StateRecovery};
+use super::record::{self, Body, Header, Record, SLOT_BYTES, SlotError, VERSION};
+use super::{GroupState, StateError, StateRecovery, floors};
 use crate::allocate::whole_pages;
 use crate::disk::{Disk, DiskFile};
 use raftline_proto::ids::GroupId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub(super) struct Journal<D: Disk> {
     disk: D,
     dir: PathBuf,
     shard: u32,
+    /// Counts the processes that wrote here. Every record names it.
+    generation: u64,
     file: Option<Arc<D::File>>,
     /// Slots in use, the header among them.
     slots: u64,
@@ -42,11 +44,12 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 
 impl<D: Disk> Journal<D> {
     /// Call [`Journal::rewrite`] before anything else.
-    pub(super) fn new(disk: D, dir: PathBuf, shard: u32) -> Self {
+    pub(super) fn new(disk: D, dir: PathBuf, shard: u32, generation: u64) -> Self {
         Self {
             disk,
             dir,
             shard,
+            generation,
             file: None,
             slots: 0,
             soiled: 0,
@@ -64,6 +67,11 @@ impl<D: Disk> Journal<D> {
 
     pub(super) fn last_sequence(&self) -> u64 {
         self.next_sequence - 1
+    }
+
+    /// Which file this is, and how far it is known synced.
+    pub(super) fn known_synced(&self) -> floors::Synced {
+        (self.generation, self.synced_through)
     }
 
     pub(super) fn is_synced(&self, sequence: u64) -> bool {
@@ -88,7 +96,7 @@ impl<D: Disk> Journal<D> {
         let mut bodies = bodies.to_vec();
         let reach = usize::try_from(self.soiled.saturating_sub(self.slots)).unwrap_or(usize::MAX);
         bodies.resize(bodies.len().max(reach), Body::Mark);
-        let slots = encode(&bodies, self.next_sequence, self.synced_through);
+        let slots = encode(&bodies, self.generation, self.next_sequence, self.synced_through);
         let needed = at + slots.len() as u64;
         if needed > self.allocated {
             let up_to = whole_pages(needed.max(self.allocated + STEP_BYTES));
@@ -114,8 +122,8 @@ impl<D: Disk> Journal<D> {
         }
         let first = self.next_sequence;
         let last = first + bodies.len() as u64 - 1;
-        let header = Header { shard: self.shard, first, synced_through: last };
-        let slots = encode(bodies, first, last);
+        let header = Header { shard: self.shard, first, synced_through: last, generation: self.generation };
+        let slots = encode(bodies, self.generation, first, last);
         let used = (SLOT_BYTES + slots.len()) as u64;
         let allocated = whole_pages(used + STEP_BYTES);
         let file = self.disk.create(&aside)?;
@@ -156,23 +164,34 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-fn encode(bodies: &[Body], first: u64, synced_through: u64) -> Vec<u8> {
-    let records =
-        (first..).zip(bodies).map(|(sequence, body)| Record { sequence, synced_through, body: *body });
+fn encode(bodies: &[Body], generation: u64, first: u64, synced_through: u64) -> Vec<u8> {
+    let records = (first..).zip(bodies).map(|(sequence, body)| Record {
+        generation: record::short(generation),
+        sequence,
+        synced_through,
+        body: *body,
+    });
     records.flat_map(|record| record.encode()).collect()
 }
 
-/// Reads and checks a whole state file.
-pub(super) fn read<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    shard: u32,
-) -> Result<(BTreeMap<GroupId, GroupState>, StateRecovery), StateError> {
+/// A state file's content.
+#[derive(Default)]
+pub(super) struct Content {
+    pub(super) groups: BTreeMap<GroupId, GroupState>,
+    pub(super) recovery: StateRecovery,
+    /// 0 if there is no file.
+    pub(super) generation: u64,
+}
+
+/// Reads and checks a whole state file, and takes the later floors that were left beside it.
+pub(super) fn read<D: Disk>(disk: &D, dir: &Path, shard: u32) -> Result<Content, StateError> {
     let file = path(dir);
+    let found = floors::read(disk, dir).map_err(|source| StateError::Io { file: file.clone(), source })?;
     let bytes = match read_all(disk, &file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok((BTreeMap::new(), StateRecovery { created: true, ..StateRecovery::default() }));
+            let recovery = StateRecovery { created: true, ..StateRecovery::default() };
+            return Ok(Content { recovery, ..Content::default() });
         }
         Err(source) => return Err(StateError::Io { file, source }),
     };
@@ -188,25 +207,42 @@ pub(super) fn read<D: Disk>(
     if header.shard != shard {
         return Err(StateError::WrongShard { file, expected: shard, found: header.shard });
     }
-    read_records(&slots[1..], &header).map_err(|(slot, reason)| StateError::Damaged {
-        file,
-        at: (slot + 1) * SLOT_BYTES as u64,
-        reason,
-    })
+    let bytes = bytes.len() as u64;
+    // It grows by whole pages.
+    if bytes != whole_pages(bytes) {
+        return Err(StateError::Shortened { file, bytes });
+    }
+    let left = found.journal.filter(|(generation, _)| *generation == header.generation);
+    let synced_through = left.map_or(0, |(_, synced_through)| synced_through).max(header.synced_through);
+    let Records { mut groups, removed, recovery } = read_records(&slots[1..], &header, synced_through)
+        .map_err(|(slot, reason)| StateError::Damaged { file, at: (slot + 1) * SLOT_BYTES as u64, reason })?;
+    // One whose removal is not noted here any more is gone for good all the same: nobody opens it again.
+    for (group, floor) in found.floors.into_iter().filter(|(group, _)| !removed.contains(group)) {
+        let state = groups.entry(group).or_default();
+        state.floor = state.floor.max(floor);
+    }
+    Ok(Content { groups, recovery, generation: header.generation })
 }
 
-/// Takes the records up to the first bad one. That one, or its slot's number, is the error if the file vouches for it
-/// elsewhere.
+/// What a file's records say.
+#[derive(Default)]
+struct Records {
+    groups: BTreeMap<GroupId, GroupState>,
+    removed: BTreeSet<GroupId>,
+    recovery: StateRecovery,
+}
+
+/// Takes the records up to the first bad one. That one, or its slot's number, is the error if it was vouched for: by the
+/// file elsewhere, or by `vouched_through`.
 fn read_records(
     slots: &[[u8; SLOT_BYTES]],
     header: &Header,
-) -> Result<(BTreeMap<GroupId, GroupState>, StateRecovery), (u64, SlotError)> {
-    let mut groups = BTreeMap::new();
-    let mut recovery = StateRecovery::default();
-    let mut vouched_through = header.synced_through;
+    mut vouched_through: u64,
+) -> Result<Records, (u64, SlotError)> {
+    let Records { mut groups, mut removed, mut recovery } = Records::default();
     let mut first_bad = None;
     for (slot, bytes) in (0..).zip(slots) {
-        match Record::decode(bytes, header.first + slot) {
+        match Record::decode(bytes, record::short(header.generation), header.first + slot) {
             Ok(record) => {
                 vouched_through = vouched_through.max(record.synced_through);
                 if first_bad.is_some() {
@@ -215,8 +251,14 @@ fn read_records(
                 }
                 recovery.records += 1;
                 match record.body {
-                    Body::State(group, state) => drop(groups.insert(group, state)),
-                    Body::Removed(group) => drop(groups.remove(&group)),
+                    Body::State(group, state) => {
+                        groups.insert(group, state);
+                        removed.remove(&group);
+                    }
+                    Body::Removed(group) => {
+                        groups.remove(&group);
+                        removed.insert(group);
+                    }
                     Body::Mark => {}
                 }
             }
@@ -230,7 +272,7 @@ fn read_records(
     if header.first + slot <= vouched_through {
         return Err((slot, reason));
     }
-    Ok((groups, recovery))
+    Ok(Records { groups, removed, recovery })
 }
 
 fn read_all<D: Disk>(disk: &D, path: &Path) -> io::Result<Vec<u8>> {

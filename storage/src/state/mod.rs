@@ -6,12 +6,14 @@
 //! when it was written. So damage among synced records is told from a torn tail: the one is refused by name, since a
 //! forgotten vote elects two leaders; the other was never acted on, and is cut.
 
+mod floors;
 mod journal;
 mod record;
 
 pub use record::SlotError;
 
 use crate::disk::{Disk, DiskFile};
+use floors::Floors;
 use journal::Journal;
 use raftline_proto::ids::{GroupId, HardState, Index, Position};
 use record::Body;
@@ -43,6 +45,7 @@ pub enum Lazy {
 /// The state file of one shard.
 pub struct StateFile<D: Disk> {
     journal: Journal<D>,
+    floors: Floors<D>,
     groups: BTreeMap<GroupId, GroupState>,
     /// Groups whose hard state changed, or that are gone, since they were last written.
     due: BTreeSet<GroupId>,
@@ -90,6 +93,18 @@ pub enum StateError {
         at: u64,
         /// What is wrong.
         reason: SlotError,
+    },
+    /// The file is not as long as it was: the votes at its end are gone.
+    #[error(
+        "{}: the file was shortened, to {bytes} bytes: votes at its end are gone. Restore the file, or format this data \
+         directory anew so that the node joins under a new incarnation",
+        file.display()
+    )]
+    Shortened {
+        /// The file.
+        file: PathBuf,
+        /// How long it is.
+        bytes: u64,
     },
     /// Written by a newer Raftline.
     #[error("{}: state file version {found} is newer than version {known} known here: run a newer Raftline", file.display())]
@@ -158,7 +173,7 @@ impl<D: Disk> StateFile<D> {
     /// # Errors
     /// See [`StateError`].
     pub fn open(disk: D, dir: &Path, shard: u32) -> Result<Self, StateError> {
-        let (groups, recovery) = journal::read(&disk, dir, shard)?;
+        let journal::Content { groups, recovery, generation } = journal::read(&disk, dir, shard)?;
         let failed = |source| StateError::Io { file: journal::path(dir), source };
         if recovery.created {
             disk.create_dir_all(dir).map_err(failed)?;
@@ -166,14 +181,25 @@ impl<D: Disk> StateFile<D> {
         let states: Vec<Body> = groups.iter().map(|(group, state)| Body::State(*group, *state)).collect();
         // What was read may have come from the page cache, not synced, or marked clean by a failed sync. Written anew
         // and synced, it may be acted on.
-        let mut journal = Journal::new(disk.clone(), dir.to_path_buf(), shard);
+        let mut journal = Journal::new(disk.clone(), dir.to_path_buf(), shard, generation + 1);
         journal.rewrite(&states).map_err(failed)?;
         for dir in dir.ancestors().take(if recovery.created { 3 } else { 1 }) {
             disk.sync_dir(dir).map_err(failed)?;
         }
         journal.all_synced();
         let last_vital = journal.last_sequence();
-        Ok(Self { journal, groups, due: BTreeSet::new(), lazily_due: BTreeSet::new(), last_vital, recovery })
+        let known = groups.iter().filter(|(_, state)| state.floor > Position::ZERO);
+        let known = known.map(|(group, state)| (*group, state.floor));
+        let floors = Floors::begin(disk, dir, journal.known_synced(), known).map_err(failed)?;
+        Ok(Self {
+            journal,
+            floors,
+            groups,
+            due: BTreeSet::new(),
+            lazily_due: BTreeSet::new(),
+            last_vital,
+            recovery,
+        })
     }
 
     /// Reads the file and changes nothing: for offline tools, and for checkers that look into a disk's durable image.
@@ -181,7 +207,7 @@ impl<D: Disk> StateFile<D> {
     /// # Errors
     /// See [`StateError`].
     pub fn inspect(disk: &D, dir: &Path, shard: u32) -> Result<BTreeMap<GroupId, GroupState>, StateError> {
-        journal::read(disk, dir, shard).map(|(groups, _)| groups)
+        journal::read(disk, dir, shard).map(|content| content.groups)
     }
 
     /// What opening found.
@@ -240,13 +266,25 @@ impl<D: Disk> StateFile<D> {
         if floor > state.floor {
             state.floor = floor;
             self.lazily_due.insert(group);
+            self.floors.note(group, floor);
         }
+    }
+
+    /// Leaves the floors, and how far this file is synced, for the next process on this machine. Before anything is
+    /// acknowledged for the sync that was confirmed: else what was acknowledged and went bad would look like a torn tail.
+    ///
+    /// # Errors
+    /// As the disk says. The floors of the last flush count then.
+    pub fn write_floors(&mut self) -> io::Result<()> {
+        self.floors.note_journal(self.journal.known_synced());
+        self.floors.write()
     }
 
     /// Forgets a group, with the next [`StateFile::begin_sync`].
     pub fn remove(&mut self, group: GroupId) {
         if self.groups.remove(&group).is_some() {
             self.lazily_due.remove(&group);
+            self.floors.forget(group);
             self.due.insert(group);
         }
     }

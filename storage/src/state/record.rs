@@ -10,11 +10,13 @@
 //! 12  u32  shard                       7  u8   1 if there is a vote
 //! 16  u64  sequence of slot 1          8  u64  sequence
 //! 24  u64  synced through             16  u64  synced through
+//! 32  u64  generation
 //!                                     24  u64  group
 //!                                     32  u64  term
 //!                                     40  u64  commit hint
 //!                                     48  u64  floor
 //!                                     56  u32  voted for
+//!                                     60  u32  generation, its lower half
 //! ```
 
 use crate::segment::{crc32, u32_at, u64_at};
@@ -35,11 +37,21 @@ pub(super) struct Header {
     pub(super) first: u64,
     /// Records through here were synced before the file got its name: damage among them is damage.
     pub(super) synced_through: u64,
+    /// Counts the processes that wrote a file here; 0 in files of before there were generations.
+    pub(super) generation: u64,
+}
+
+/// What a record keeps of a generation: enough that one of another file is not taken for it.
+pub(super) const fn short(generation: u64) -> u32 {
+    let bytes = generation.to_le_bytes();
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 /// A slot other than the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
+    /// Of the file that it was written for.
+    pub(super) generation: u32,
     pub(super) sequence: u64,
     /// Records through here were known synced when this one was written.
     pub(super) synced_through: u64,
@@ -90,6 +102,14 @@ pub enum SlotError {
         /// The one found.
         found: u64,
     },
+    /// A record of another file: a write was lost, or went astray.
+    #[error("a record of generation {found} in a file of generation {expected}")]
+    Generation {
+        /// The file's.
+        expected: u32,
+        /// The record's.
+        found: u32,
+    },
     /// A kind that this version does not know.
     #[error("record kind {found} is not known here: run a newer Raftline")]
     Kind {
@@ -106,6 +126,7 @@ impl Header {
         slot[12..16].copy_from_slice(&self.shard.to_le_bytes());
         slot[16..24].copy_from_slice(&self.first.to_le_bytes());
         slot[24..32].copy_from_slice(&self.synced_through.to_le_bytes());
+        slot[32..40].copy_from_slice(&self.generation.to_le_bytes());
         seal(slot)
     }
 
@@ -118,7 +139,12 @@ impl Header {
         if version != VERSION {
             return Err(SlotError::Version { found: version });
         }
-        Ok(Self { shard: u32_at(slot, 12), first: u64_at(slot, 16), synced_through: u64_at(slot, 24) })
+        Ok(Self {
+            shard: u32_at(slot, 12),
+            first: u64_at(slot, 16),
+            synced_through: u64_at(slot, 24),
+            generation: u64_at(slot, 32),
+        })
     }
 }
 
@@ -128,6 +154,7 @@ impl Record {
         slot[4..6].copy_from_slice(&RECORD_MAGIC.to_le_bytes());
         slot[8..16].copy_from_slice(&self.sequence.to_le_bytes());
         slot[16..24].copy_from_slice(&self.synced_through.to_le_bytes());
+        slot[60..64].copy_from_slice(&self.generation.to_le_bytes());
         match self.body {
             Body::State(group, state) => {
                 slot[6] = KIND_STATE;
@@ -148,7 +175,7 @@ impl Record {
         seal(slot)
     }
 
-    pub(super) fn decode(slot: &[u8; SLOT_BYTES], expected: u64) -> Result<Self, SlotError> {
+    pub(super) fn decode(slot: &[u8; SLOT_BYTES], generation: u32, expected: u64) -> Result<Self, SlotError> {
         check(slot)?;
         let magic = u16::from_le_bytes([slot[4], slot[5]]);
         if magic != RECORD_MAGIC {
@@ -157,6 +184,10 @@ impl Record {
         let sequence = u64_at(slot, 8);
         if sequence != expected {
             return Err(SlotError::Sequence { expected, found: sequence });
+        }
+        let found = u32_at(slot, 60);
+        if found != generation {
+            return Err(SlotError::Generation { expected: generation, found });
         }
         let group = GroupId(u64_at(slot, 24));
         let voted_for = (slot[7] == 1).then_some(NodeId(u32_at(slot, 56)));
@@ -173,7 +204,7 @@ impl Record {
             KIND_MARK => Body::Mark,
             found => return Err(SlotError::Kind { found }),
         };
-        Ok(Self { sequence, synced_through: u64_at(slot, 16), body })
+        Ok(Self { generation, sequence, synced_through: u64_at(slot, 16), body })
     }
 }
 
@@ -217,24 +248,29 @@ mod tests {
             Body::Mark,
         ];
         for body in bodies {
-            let record = Record { sequence: 17, synced_through: 12, body };
-            assert_eq!(Record::decode(&record.encode(), 17), Ok(record));
+            let record = Record { generation: 3, sequence: 17, synced_through: 12, body };
+            assert_eq!(Record::decode(&record.encode(), 3, 17), Ok(record));
             assert_eq!(
-                Record::decode(&record.encode(), 18),
+                Record::decode(&record.encode(), 4, 17),
+                Err(SlotError::Generation { expected: 4, found: 3 })
+            );
+            assert_eq!(
+                Record::decode(&record.encode(), 3, 18),
                 Err(SlotError::Sequence { expected: 18, found: 17 })
             );
         }
-        let header = Header { shard: 3, first: 100, synced_through: 120 };
+        let header = Header { shard: 3, first: 100, synced_through: 120, generation: 7 };
         assert_eq!(Header::decode(&header.encode()), Ok(header));
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let record = Record { sequence: 1, synced_through: 0, body: Body::Removed(GroupId(1)) };
+        let record =
+            Record { generation: 0, sequence: 1, synced_through: 0, body: Body::Removed(GroupId(1)) };
         for bit in 0..SLOT_BYTES * 8 {
             let mut slot = record.encode();
             slot[bit / 8] ^= 1 << (bit % 8);
-            assert!(Record::decode(&slot, 1).is_err(), "bit {bit}");
+            assert!(Record::decode(&slot, 0, 1).is_err(), "bit {bit}");
         }
     }
 }

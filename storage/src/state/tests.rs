@@ -1,5 +1,5 @@
 use super::*;
-use crate::sim::{Rng, SimDisk};
+use crate::sim::{Rng, Rot, SimDisk};
 use raftline_proto::ids::{NodeId, Term};
 
 const SHARD: u32 = 3;
@@ -227,7 +227,7 @@ fn the_file_is_written_anew_when_it_is_mostly_old() {
         largest = largest.max(disk.read(&dir().join("state")).unwrap().len());
     }
     assert!(largest <= 160 << 10, "{largest} bytes for three groups");
-    assert_eq!(disk.list(&dir()).unwrap(), ["state"]);
+    assert_eq!(disk.list(&dir()).unwrap(), ["floors", "state"]);
     assert_eq!(groups(&open(&disk.durable())), groups(&state));
 }
 
@@ -313,4 +313,79 @@ fn what_a_failed_write_left_never_takes_the_place_of_a_later_vote() {
     assert!(flush(&mut state, Lazy::Hold));
     let kept = StateFile::inspect(&disk.durable(), &dir(), SHARD).unwrap();
     assert_eq!(kept[&second].hard_state, vote(6, 3));
+}
+
+/// Votes in terms 1 to `count`, each synced, and none of them vouched for by a later record.
+fn voted(count: u64) -> SimDisk {
+    let disk = disk();
+    let mut state = open(&disk);
+    for term in 1..=count {
+        state.set_hard_state(GroupId(7), vote(term, 1));
+        assert!(flush(&mut state, Lazy::Hold));
+        state.write_floors().unwrap();
+    }
+    disk
+}
+
+#[test]
+fn a_state_file_that_lost_its_end_is_refused_though_no_record_vouches_for_it() {
+    let disk = voted(20);
+    for at in 1..=20 {
+        let disk = disk.kill();
+        disk.damage(&dir().join("state"), at * 64, &[0; 20 * 64][..usize::try_from(21 - at).unwrap() * 64])
+            .unwrap();
+        let error = StateFile::open(disk.clone(), &dir(), SHARD).err();
+        assert!(
+            matches!(&error, Some(StateError::Damaged { at: found, .. }) if *found == at * 64),
+            "{error:?}"
+        );
+    }
+    for used in [1, 2, 3] {
+        let disk = disk.kill();
+        assert!(disk.rot(&dir().join("state"), Rot::Shortened { len: 21 * 64 * used / 4 }).unwrap());
+        let error = StateFile::open(disk, &dir(), SHARD).err().expect("votes are gone");
+        assert!(matches!(error, StateError::Shortened { .. }), "{error}");
+    }
+    assert_eq!(open(&disk.kill()).get(GroupId(7)).hard_state, vote(20, 1));
+}
+
+#[test]
+fn a_record_of_an_older_file_is_no_record_of_this_one() {
+    let disk = voted(5);
+    let old = disk.read(&dir().join("state")).unwrap();
+    let mut state = open(&disk);
+    state.set_hard_state(GroupId(7), vote(6, 2));
+    assert!(flush(&mut state, Lazy::Hold));
+    state.write_floors().unwrap();
+    // The write of the last vote was lost, and the sector is one that held record 2 of the file before.
+    disk.damage(&dir().join("state"), 128, &old[128..192]).unwrap();
+    let error = StateFile::open(disk.kill(), &dir(), SHARD).err().expect("a vote is gone");
+    assert!(error.to_string().contains("generation"), "{error}");
+}
+
+#[test]
+fn floors_of_the_last_second_are_there_after_a_kill_and_true_after_a_power_cut() {
+    let disk = disk();
+    let mut state = open(&disk);
+    for group in 0..50 {
+        state.set_hard_state(GroupId(group), vote(1, 1));
+    }
+    assert!(flush(&mut state, Lazy::Hold));
+    for round in 1..20 {
+        for group in 0..50 {
+            state.note_floor(GroupId(group), Position(round * 1000 + group));
+        }
+        state.remove(GroupId(round));
+        state.write_floors().unwrap();
+    }
+    let next = open(&disk.kill());
+    for group in 20..50 {
+        assert_eq!(next.get(GroupId(group)).floor, Position(19_000 + group));
+    }
+    for seed in 0..50 {
+        let next = open(&disk.crash(seed));
+        for (group, state) in groups(&next) {
+            assert!(state.floor <= Position(19_000 + group.0), "seed {seed}: {state:?}");
+        }
+    }
 }

@@ -60,6 +60,12 @@ impl<D: Disk> Executor<D> {
                     );
                 }
                 tracing::debug!(%group, ?recovery, "log opened");
+                // All that was found is durable now, and may be vouched for.
+                if log.durable_position() > self.state.get(group).floor {
+                    self.state.note_floor(group, log.durable_position());
+                    self.note_lazy();
+                    self.write_floors();
+                }
                 let first = log.start().0.index.next();
                 let open = Group {
                     log,

@@ -104,9 +104,6 @@ impl World {
         node.dies_after = None;
         node.paused_until = now;
         drop(process);
-        // What is lost in the page cache is lost for the next process too, and it may take it for a torn tail.
-        let rots = self.rotten.values().any(|rotten| *rotten == id);
-        let death = if rots { Death::PowerLoss } else { death };
         let told = death == Death::Kill;
         self.trace(Place::on(id), "dies", u64::from(told), || format!("{death:?}"));
         match death {

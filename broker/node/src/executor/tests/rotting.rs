@@ -147,3 +147,27 @@ fn a_scrub_finds_what_nobody_reads() {
     assert_eq!((failed(&answers), &machine.world.failed[..]), (vec![GROUP], &[GROUP][..]));
     other_goes_on(&mut machine);
 }
+
+/// What was acknowledged a moment before the process was killed is no torn tail.
+#[test]
+fn the_last_entries_that_were_synced_are_not_cut_after_a_kill() {
+    let mut machine = Machine::new();
+    machine.open(GROUP);
+    machine.append(1, &[1; 3]);
+    machine.turn();
+    machine.finish_sync();
+    machine.append(1, &[1]);
+    machine.turn();
+    for (entry, kept) in [(3, false), (4, true)] {
+        let mut after = machine.after_kill();
+        flip(&after, entry);
+        after.effects.push(world::open_effect(GROUP));
+        let answers = after.turn();
+        let opened = answers.iter().any(|answer| matches!(answer, Event::Opened { .. }));
+        assert_eq!(
+            (opened, failed(&answers).len()),
+            (kept, usize::from(!kept)),
+            "entry {entry}: {answers:?}"
+        );
+    }
+}

@@ -126,6 +126,11 @@ impl Machine {
         Self::on(self.disk.crash(seed))
     }
 
+    /// Another process on the disk as a `kill -9` leaves it.
+    pub fn after_kill(&self) -> Self {
+        Self::on(self.disk.kill())
+    }
+
     /// Opens a group through to the end, and gives what was found.
     pub fn open(&mut self, group: GroupId) -> (Vec<EntryInfo>, OpenedGroup) {
         self.effects.push(open_effect(group));
