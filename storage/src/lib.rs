@@ -9,11 +9,9 @@
 //!
 //! [`compact`] makes a log smaller the same way: a job to run, and its result to adopt.
 //!
-//! In reading order: [`disk`] (the traits), [`real`] and `held`, [`sim`], [`segment`], `index`, `recover`, [`log`],
+//! In reading order: [`disk`] (the traits), [`real`] with `held` and `map`, [`sim`], [`segment`], `index`, `recover`, [`log`],
 //! `staged`, `room`, `allocate`, `durable`, `cut`, `trim`, `walk`, [`read`], [`scrub`], [`compact`], [`sync`], [`state`], [`error`]. The
 //! byte layouts are in `FORMAT.md`.
-#![forbid(unsafe_code)]
-
 mod allocate;
 pub mod compact;
 mod cut;
@@ -24,6 +22,7 @@ mod files;
 mod held;
 mod index;
 pub mod log;
+mod map;
 pub mod read;
 pub mod real;
 mod recover;

@@ -2,7 +2,9 @@
 
 use crate::disk::{Disk, DiskFile};
 use crate::held::Held;
+use crate::map::Map;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::fs::FallocateFlags;
 use std::fs::{File, OpenOptions};
@@ -10,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The real file system.
 #[derive(Clone, Debug)]
@@ -37,6 +39,9 @@ impl RealDisk {
         Ok(Arc::new(RealFile {
             file,
             path: path.to_path_buf(),
+            map: Mutex::new(None),
+            sliced_from: AtomicU64::new(u64::MAX),
+            sliced_up_to: AtomicU64::new(0),
             held: self.held.clone(),
             sync_failed: AtomicBool::new(false),
         }))
@@ -106,17 +111,55 @@ impl Disk for RealDisk {
 
 /// An open file of a [`RealDisk`].
 ///
-/// It is read by `pread`, never through a map: a bad sector or a file that was shortened is an error of that read then,
-/// where a map would end the process (SIGBUS), and what was checked in memory is what is sent.
+/// What is in the page cache is read through a map, without a copy; the rest by `pread`: a bad sector or a file that was
+/// shortened is an error of that read then, where a map would end the process (SIGBUS).
 pub struct RealFile {
     file: File,
     path: PathBuf,
+    /// Covers the file as it was when last asked; made anew when it has grown past that.
+    map: Mutex<Option<Arc<Map>>>,
+    /// The range that holds all bytes ever handed out of the map: nothing is written there any more.
+    sliced_from: AtomicU64,
+    sliced_up_to: AtomicU64,
     held: Held,
     /// Set by the first failed sync, for good.
     sync_failed: AtomicBool,
 }
 
 impl RealFile {
+    /// The soundness of the map rests on this: see `map.rs`.
+    fn assert_not_sliced(&self, from: u64, up_to: u64) {
+        let sliced_from = self.sliced_from.load(Ordering::Acquire);
+        let sliced_up_to = self.sliced_up_to.load(Ordering::Acquire);
+        assert!(
+            up_to <= sliced_from || from >= sliced_up_to,
+            "{}: a write to {from}..{up_to} would change bytes handed out from {sliced_from}..{sliced_up_to}",
+            self.path.display()
+        );
+    }
+
+    /// The bytes out of the map, if all of them are in memory.
+    fn mapped(&self, from: u64, up_to: u64) -> io::Result<Option<Bytes>> {
+        let mut map = self.map.lock();
+        if map.as_ref().is_none_or(|map| map.len() < up_to) {
+            let len = self.len()?;
+            if len < up_to {
+                // Shortened: the read says so.
+                return Ok(None);
+            }
+            *map = Some(Map::new(&self.file, len).map_err(|error| self.named(&error))?);
+        }
+        let (Some(map), Ok(first), Ok(end)) = (map.as_ref(), usize::try_from(from), usize::try_from(up_to)) else {
+            return Ok(None);
+        };
+        let bytes = map.resident(first, end);
+        if bytes.is_some() {
+            self.sliced_from.fetch_min(from, Ordering::AcqRel);
+            self.sliced_up_to.fetch_max(up_to, Ordering::AcqRel);
+        }
+        Ok(bytes)
+    }
+
     fn named(&self, error: &io::Error) -> io::Error {
         named(&self.path, error)
     }
@@ -126,6 +169,7 @@ impl RealFile {
         if from >= up_to {
             return Ok(Room::Taken);
         }
+        self.assert_not_sliced(from, up_to);
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, up_to - from) {
             Ok(()) => Ok(Room::Taken),
             Err(rustix::io::Errno::OPNOTSUPP) => Ok(Room::NotSupported),
@@ -170,6 +214,7 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
+        self.assert_not_sliced(at, at + parts.iter().map(|part| part.len() as u64).sum::<u64>());
         for parts in parts.chunks(PARTS_MAX) {
             self.write_some(parts, at).map_err(|error| self.named(&error))?;
             at += parts.iter().map(|part| part.len() as u64).sum::<u64>();
@@ -206,6 +251,12 @@ impl DiskFile for RealFile {
     }
 
     fn read(&self, from: u64, up_to: u64) -> io::Result<Bytes> {
+        if from >= up_to {
+            return Ok(Bytes::new());
+        }
+        if let Some(bytes) = self.mapped(from, up_to)? {
+            return Ok(bytes);
+        }
         let count = usize::try_from(up_to.saturating_sub(from)).map_err(io::Error::other)?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(count).map_err(io::Error::other)?;

@@ -86,7 +86,7 @@ impl DiskFile for ReadOnlyFile {
         refused()
     }
 
-    fn slice(self: &Arc<Self>, from: u64, up_to: u64) -> io::Result<Bytes> {
+    fn read(&self, from: u64, up_to: u64) -> io::Result<Bytes> {
         let length = usize::try_from(up_to - from).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
         self.read_at(&mut bytes, from)?;
