@@ -82,8 +82,18 @@ impl Cluster {
         self.start_as(node, &cluster);
     }
 
+    /// Starts one broker with more on its command line.
+    pub fn start_with(&mut self, node: NodeId, more: &[&str]) {
+        let cluster = self.name.clone();
+        self.start_broker_as(node, &cluster, more);
+    }
+
     /// Starts one broker as a member of the cluster of this name.
     pub fn start_as(&mut self, node: NodeId, cluster: &str) {
+        self.start_broker_as(node, cluster, &[]);
+    }
+
+    fn start_broker_as(&mut self, node: NodeId, cluster: &str, more: &[&str]) {
         let peers: Vec<String> =
             self.nodes().iter().map(|peer| format!("{peer}={}", self.address(*peer))).collect();
         let mut command = Command::new(&self.program);
@@ -93,7 +103,7 @@ impl Cluster {
             command.args(["--peer", peer]);
         }
         let broker = self.broker_mut(node);
-        command.arg("--data-dir").arg(&broker.data_dir).args(&broker.extra);
+        command.arg("--data-dir").arg(&broker.data_dir).args(&broker.extra).args(more);
         let log = File::options().create(true).append(true).open(&broker.log).expect("a log file");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         command.env("RUST_BACKTRACE", "1");

@@ -7,6 +7,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+use crate::identity::Copies;
 use raftline_proto::ids::NodeId;
 use raftline_proto::limits::{PARTITIONS_MAX, REPLICAS_MAX, VOTERS_MAX};
 use raftline_shard::consumer_groups::limits::GroupsConfig;
@@ -51,6 +52,8 @@ pub struct Config {
     pub default_segment_bytes: Option<u64>,
     /// Free space below which no records are taken; `None`: as the disk's size suggests.
     pub disk_reserve_bytes: Option<u64>,
+    /// What becomes of a data directory that was copied.
+    pub copies: Copies,
     /// Every timeout.
     pub timings: Timings,
     /// What consumer groups are held to.
@@ -177,6 +180,8 @@ fn cores() -> usize {
 fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
     let reader = Reader { values };
     reader.required("dev", "true or false", |text| text.parse::<bool>().ok())?;
+    let adopts_copy: bool = reader.required("adopt-copy", "true or false", |text| text.parse().ok())?;
+    let copies = if adopts_copy { Copies::Taken } else { Copies::Refused };
     let node = NodeId(reader.number("node-id", 1, u64::from(u32::MAX))?);
     let name_rule = "1 to 255 letters, digits, dots, underscores or dashes";
     let cluster_name = reader.required("cluster", name_rule, |text| {
@@ -219,6 +224,7 @@ fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
             default_replication,
         )?,
         default_segment_bytes: reader.size("default-segment-bytes", 4 << 10, 1 << 30)?,
+        copies,
         disk_reserve_bytes: reader.size("disk-reserve", 0, 1 << 50)?,
         timings: reader.timings()?,
         groups: reader.groups()?,

@@ -40,6 +40,8 @@ pub struct EngineOptions {
     pub shards: Vec<ShardConfig>,
     /// Threads that sync files, at most.
     pub sync_lanes: usize,
+    /// What the directory must hold: see [`shard_dirs::check_promised`].
+    pub promised: Vec<u64>,
     /// What is to be kept free on the disk; `None`: [`default_reserve`].
     pub reserve_bytes: Option<u64>,
 }
@@ -71,6 +73,7 @@ pub struct Engine {
     preallocator: Preallocator<RealDisk>,
     scrubber: Scrubber,
     drained: mpsc::UnboundedReceiver<usize>,
+    generations: Vec<u64>,
     reserve_bytes: u64,
 }
 
@@ -83,7 +86,9 @@ impl Engine {
         options: EngineOptions,
         mut peers: impl FnMut(usize) -> S,
     ) -> Result<Self, EngineError> {
-        let EngineOptions { disk, data_dir, clock, shards: configs, sync_lanes, reserve_bytes } = options;
+        let EngineOptions { disk, data_dir, clock, shards: configs, sync_lanes, promised, reserve_bytes } =
+            options;
+        shard_dirs::check_promised(&disk, &data_dir, &promised)?;
         shard_dirs::check(&disk, &data_dir, configs.len())?;
         let reserve_bytes = match reserve_bytes {
             Some(reserve_bytes) => reserve_bytes,
@@ -154,8 +159,10 @@ impl Engine {
         };
         let pulse_thread = pulse_thread.spawn()?;
         let mut threads = Vec::with_capacity(configs.len());
+        let mut generations = Vec::with_capacity(configs.len());
         for (number, (config, inbox)) in configs.into_iter().zip(receivers).enumerate() {
             let executor = Executor::new(disk.clone(), &data_dir, config.shard)?;
+            generations.push(executor.state_generation());
             let links = Links {
                 shard: number,
                 shards: shards.clone(),
@@ -181,6 +188,7 @@ impl Engine {
             preallocator,
             scrubber,
             drained,
+            generations,
             reserve_bytes,
         })
     }
@@ -201,6 +209,12 @@ impl Engine {
     #[must_use]
     pub const fn view(&self) -> &Arc<NodeView> {
         &self.view
+    }
+
+    /// The generations of the shards' state files, to be promised by the directory's identity.
+    #[must_use]
+    pub fn generations(&self) -> &[u64] {
+        &self.generations
     }
 
     /// What is kept free on the disk.

@@ -227,6 +227,12 @@ impl<D: Disk> Executor<D> {
         }
     }
 
+    /// The generation of the shard's state file: what a directory promises to hold.
+    #[must_use]
+    pub fn state_generation(&self) -> u64 {
+        self.state.generation()
+    }
+
     /// When [`Executor::end_turn`] has something to do although nothing happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {

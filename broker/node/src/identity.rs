@@ -9,7 +9,7 @@ mod file;
 
 use file::Facts;
 use parking_lot::Mutex;
-use raftline_proto::ids::{ClusterId, Incarnation, NodeId};
+use raftline_proto::ids::{BootId, ClusterId, Incarnation, NodeId};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -37,6 +37,21 @@ pub enum Meeting {
         /// The one known.
         known: Incarnation,
     },
+    /// The disk that was known, as it was before: it has been started more often than it says, or another process has
+    /// the same start.
+    Older {
+        /// How often it was started when it was met last.
+        known: u64,
+    },
+}
+
+/// What becomes of a directory whose identity file is not the one that was written, but a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// It is refused: the node may have acknowledged more since the copy was made.
+    Refused,
+    /// It is taken, once: the operator says that nothing has run on the original since.
+    Taken,
 }
 
 /// Why the directory cannot be used.
@@ -127,6 +142,28 @@ pub enum IdentityError {
         /// The newest known here.
         known: u32,
     },
+    /// It was copied.
+    #[error(
+        "the data directory {} is a copy: its identity file is not the one that was written here. What the node has \
+         acknowledged since the copy was made is not in it: put the original back. If the broker was stopped when the copy was made, and \
+         the original was never started since, start once with --adopt-copy",
+        directory.display()
+    )]
+    Copied {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A peer has refused it as an old copy. Started often enough, it would pass for a new one.
+    #[error(
+        "the data directory {} was refused by a peer, and is not started again: {message}",
+        directory.display()
+    )]
+    OldCopy {
+        /// The directory.
+        directory: PathBuf,
+        /// What the peer said.
+        message: String,
+    },
     /// The broker is stopping and has let go of the directory.
     #[error("the broker is stopping")]
     Released,
@@ -154,15 +191,27 @@ impl Identity {
         cluster_name: &str,
         drawn: Incarnation,
     ) -> Result<Self, IdentityError> {
+        Self::claim_even(directory, node, cluster_name, drawn, Copies::Refused)
+    }
+
+    /// As [`Identity::claim`], and says what becomes of a copy.
+    ///
+    /// # Errors
+    /// As [`Identity::claim`].
+    pub fn claim_even(
+        directory: &Path,
+        node: NodeId,
+        cluster_name: &str,
+        drawn: Incarnation,
+        copies: Copies,
+    ) -> Result<Self, IdentityError> {
         std::fs::create_dir_all(directory).map_err(|error| io_error("create", directory, error))?;
         let lock = lock(directory)?;
-        let (facts, formatted) = match file::read(directory)? {
-            Some(facts) => (facts, false),
+        let (mut facts, is_copy, formatted) = match file::read(directory)? {
+            Some(found) => (found.facts, found.is_copy, false),
             None => {
                 refuse_foreign_data(directory)?;
-                let facts = Facts::new(node, drawn, cluster_name.to_owned());
-                file::write(directory, &facts)?;
-                (facts, true)
+                (Facts::new(node, drawn, cluster_name.to_owned()), false, true)
             }
         };
         if facts.node != node {
@@ -176,6 +225,15 @@ impl Identity {
                 configured: cluster_name.to_owned(),
             });
         }
+        if is_copy && copies == Copies::Refused {
+            return Err(IdentityError::Copied { directory: directory.to_owned() });
+        }
+        if let Some(message) = facts.refused {
+            return Err(IdentityError::OldCopy { directory: directory.to_owned(), message });
+        }
+        // Before it says anything: no two processes have the same start.
+        facts.starts += 1;
+        file::write(directory, &facts)?;
         let directory = directory.to_owned();
         Ok(Self { directory, facts: Mutex::new(facts), lock: Mutex::new(Some(lock)), formatted })
     }
@@ -210,6 +268,37 @@ impl Identity {
         self.facts.lock().incarnation
     }
 
+    /// How often the directory was started, this time included.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.facts.lock().starts
+    }
+
+    /// What the directory must hold: for each shard, the generation of its state file when it was opened last. Empty if
+    /// none was opened yet, or by a version that did not take note.
+    #[must_use]
+    pub fn shards(&self) -> Vec<u64> {
+        self.facts.lock().shards.clone()
+    }
+
+    /// The state files are open: takes note of their generations, on stable storage when this returns.
+    ///
+    /// # Errors
+    /// An I/O error if it could not be written.
+    pub fn note_shards(&self, generations: Vec<u64>) -> Result<(), IdentityError> {
+        let mut facts = self.facts.lock();
+        self.replace(&mut facts, |facts| facts.shards = generations)
+    }
+
+    /// A peer has refused this directory as an old copy: no process starts on it any more, once this returns.
+    ///
+    /// # Errors
+    /// An I/O error if it could not be written.
+    pub fn note_refused(&self, message: &str) -> Result<(), IdentityError> {
+        let mut facts = self.facts.lock();
+        self.replace(&mut facts, |facts| facts.refused = Some(message.to_owned()))
+    }
+
     /// The cluster's name.
     #[must_use]
     pub fn cluster_name(&self) -> String {
@@ -241,23 +330,35 @@ impl Identity {
         }
     }
 
-    /// Compares a peer's disk with the one known, and keeps it if there is none: on stable storage when this returns.
-    /// Blocks on the disk the first time.
+    /// Compares a peer's disk and start with those known, and keeps them if there are none or they are newer: on stable
+    /// storage when this returns. Blocks on the disk then.
     ///
     /// # Errors
     /// An I/O error if it could not be written: then the peer is not known.
-    pub fn meet(&self, peer: NodeId, incarnation: Incarnation) -> Result<Meeting, IdentityError> {
+    pub fn meet(
+        &self,
+        peer: NodeId,
+        incarnation: Incarnation,
+        (starts, boot): (u64, BootId),
+    ) -> Result<Meeting, IdentityError> {
         let mut facts = self.facts.lock();
-        match facts.peers.get(&peer) {
-            Some(known) if *known == incarnation => Ok(Meeting::Known),
-            Some(known) => Ok(Meeting::Other { known: *known }),
-            None => {
-                self.replace(&mut facts, |facts| {
-                    facts.peers.insert(peer, incarnation);
-                })?;
-                Ok(Meeting::First)
-            }
+        let known = facts.peers.get(&peer).copied();
+        if let Some(known) = known.filter(|known| *known != incarnation) {
+            return Ok(Meeting::Other { known });
         }
+        let last = facts.peer_starts.get(&peer).copied();
+        if let Some((last_starts, last_boot)) = last
+            && (starts < last_starts || (starts == last_starts && boot != last_boot))
+        {
+            return Ok(Meeting::Older { known: last_starts });
+        }
+        if known.is_none() || last != Some((starts, boot)) {
+            self.replace(&mut facts, |facts| {
+                facts.peers.insert(peer, incarnation);
+                facts.peer_starts.insert(peer, (starts, boot));
+            })?;
+        }
+        Ok(if known.is_none() { Meeting::First } else { Meeting::Known })
     }
 
     /// Memory follows the disk: what could not be written is not believed.
@@ -329,6 +430,7 @@ mod tests {
     use super::*;
 
     const DISK: Incarnation = Incarnation(0xd15c);
+    const START: (u64, BootId) = (3, BootId(0xb0));
 
     fn claim(directory: &Path) -> Result<Identity, IdentityError> {
         Identity::claim(directory, NodeId(1), "test", DISK)
@@ -344,7 +446,7 @@ mod tests {
         let path = directory.path().join("not/there/yet");
         let identity = claim(&path).unwrap();
         assert!(identity.formatted());
-        assert_eq!(identity.meet(NodeId(2), Incarnation(7)).unwrap(), Meeting::First);
+        assert_eq!(identity.meet(NodeId(2), Incarnation(7), START).unwrap(), Meeting::First);
         identity.learn_cluster(ClusterId(9)).unwrap();
         drop(identity);
 
@@ -353,8 +455,8 @@ mod tests {
         assert_eq!(identity.incarnation(), DISK);
         assert_eq!(identity.cluster_id(), Some(ClusterId(9)));
         assert_eq!(identity.peer(NodeId(2)), Some(Incarnation(7)));
-        assert_eq!(identity.meet(NodeId(2), Incarnation(7)).unwrap(), Meeting::Known);
-        let other = identity.meet(NodeId(2), Incarnation(8)).unwrap();
+        assert_eq!(identity.meet(NodeId(2), Incarnation(7), START).unwrap(), Meeting::Known);
+        let other = identity.meet(NodeId(2), Incarnation(8), START).unwrap();
         assert_eq!(other, Meeting::Other { known: Incarnation(7) });
         assert!(matches!(
             identity.learn_cluster(ClusterId(10)),
@@ -377,7 +479,7 @@ mod tests {
         let identity = claim(directory.path()).unwrap();
         identity.release();
         let next = claim(directory.path()).unwrap();
-        assert!(matches!(identity.meet(NodeId(2), Incarnation(7)), Err(IdentityError::Released)));
+        assert!(matches!(identity.meet(NodeId(2), Incarnation(7), START), Err(IdentityError::Released)));
         assert_eq!(next.peer(NodeId(2)), None);
     }
 
@@ -403,7 +505,7 @@ mod tests {
     fn every_damaged_byte_of_the_file_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let identity = claim(directory.path()).unwrap();
-        identity.meet(NodeId(2), Incarnation(7)).unwrap();
+        identity.meet(NodeId(2), Incarnation(7), START).unwrap();
         drop(identity);
         let path = directory.path().join(file::NAME);
         let good = std::fs::read(&path).unwrap();
@@ -421,6 +523,67 @@ mod tests {
         }
         std::fs::write(&path, &good).unwrap();
         claim(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_copy_is_refused_by_name_and_taken_when_told_so_once() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(claim(directory.path()).unwrap());
+        let path = directory.path().join(file::NAME);
+        // Put back in place, as from a backup: the same bytes in another file.
+        let aside = directory.path().join("aside");
+        std::fs::copy(&path, &aside).unwrap();
+        drop(claim(directory.path()).unwrap());
+        std::fs::rename(&aside, &path).unwrap();
+        let text = refusal(claim(directory.path()));
+        assert!(text.contains("is a copy") && text.contains("--adopt-copy"), "{text}");
+        let taken = Identity::claim_even(directory.path(), NodeId(1), "test", DISK, Copies::Taken).unwrap();
+        assert_eq!(taken.starts(), 2);
+        drop(taken);
+        assert_eq!(claim(directory.path()).unwrap().starts(), 3, "it is no copy any more");
+    }
+
+    #[test]
+    fn an_older_start_of_a_peer_is_told_from_a_newer_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = claim(directory.path()).unwrap();
+        let meet = |identity: &Identity, starts, boot| {
+            identity.meet(NodeId(2), Incarnation(7), (starts, BootId(boot))).unwrap()
+        };
+        assert_eq!(meet(&identity, 5, 1), Meeting::First);
+        assert_eq!(meet(&identity, 5, 1), Meeting::Known);
+        assert_eq!(meet(&identity, 6, 2), Meeting::Known);
+        drop(identity);
+        let identity = claim(directory.path()).unwrap();
+        assert_eq!(meet(&identity, 5, 1), Meeting::Older { known: 6 });
+        assert_eq!(meet(&identity, 6, 3), Meeting::Older { known: 6 }, "two processes, one start");
+        assert_eq!(meet(&identity, 6, 2), Meeting::Known);
+    }
+
+    #[test]
+    fn an_old_copy_that_was_refused_is_not_started_until_it_passes_for_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = claim(directory.path()).unwrap();
+        identity.note_refused("node 2 says: start 7 of its \"directory\"").unwrap();
+        drop(identity);
+        for copies in [Copies::Refused, Copies::Taken] {
+            let text = refusal(Identity::claim_even(directory.path(), NodeId(1), "test", DISK, copies));
+            assert!(text.contains("node 2 says: start 7"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_format_before_is_read_and_written_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let body = "node = 1\nincarnation = \"000000000000d15c\"\ncluster-name = \"test\"\n\n[peers]\n2 = \"0000000000000007\"\n";
+        let crc = crc32fast::hash(body.as_bytes());
+        let text = format!("raftline identity, format 1, crc {crc:08x}\n{body}");
+        std::fs::write(directory.path().join(file::NAME), text).unwrap();
+        let identity = Identity::claim(directory.path(), NodeId(1), "test", Incarnation(9)).unwrap();
+        assert_eq!((identity.incarnation(), identity.starts()), (DISK, 1));
+        assert_eq!(identity.meet(NodeId(2), Incarnation(7), START).unwrap(), Meeting::Known);
+        drop(identity);
+        assert_eq!(claim(directory.path()).unwrap().starts(), 2);
     }
 
     #[test]

@@ -89,7 +89,8 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         .map_err(|error| io("resolve the data directory's path", error))?;
     let clock = Clock::start();
     let drawn = Incarnation(rand::random());
-    let identity = Identity::claim(&config.data_dir, config.node, &config.cluster_name, drawn)?;
+    let (node, copies) = (config.node, config.copies);
+    let identity = Identity::claim_even(&config.data_dir, node, &config.cluster_name, drawn, copies)?;
     let identity = Arc::new(identity);
     let boot = BootId(rand::random());
     let peers = Peers::new(Arc::clone(&identity), boot, &config.peers);
@@ -104,10 +105,16 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
         clock,
         shards: shard_configs(&config, &identity, boot),
         sync_lanes: limits::SYNC_LANES,
+        promised: identity.shards(),
         reserve_bytes: config.disk_reserve_bytes,
     };
     let mut engine = Engine::start(options, |_| peers.outbox())?;
-    let ended = run(&config, &asked, Own { identity: &identity, boot, clock }, &peers, &mut engine).await;
+    // Before anybody hears of this node.
+    let noted = identity.note_shards(engine.generations().to_vec());
+    let ended = match noted {
+        Ok(()) => run(&config, &asked, Own { identity: &identity, boot, clock }, &peers, &mut engine).await,
+        Err(error) => Err(error.into()),
+    };
     // However it ended: an engine that is left behind goes on writing into a directory that may be removed or belong
     // to another process by now.
     match tokio::task::spawn_blocking(move || engine.stop()).await {

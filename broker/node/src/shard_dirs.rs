@@ -6,7 +6,7 @@
 //! 2. the broker restarts with two shards, and group 1 now looks into `shard-1/state`;
 //! 3. it votes in term 5 again, for somebody else: two leaders.
 
-use raftline_storage::Disk;
+use raftline_storage::{Disk, StateError, StateFile};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -34,9 +34,44 @@ pub enum ShardDirsError {
         /// The file.
         file: PathBuf,
     },
+    /// A state file is older than the directory's identity knows.
+    #[error(
+        "{file} is an old copy: it was opened {found} times, and the directory's identity knows of {promised}. Votes of \
+         this node are missing in it: put the right file back; it must not vote without them"
+    )]
+    Older {
+        /// The file.
+        file: PathBuf,
+        /// Its generation.
+        found: u64,
+        /// The generation that was opened last.
+        promised: u64,
+    },
+    /// A state file cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The directory cannot be listed.
     #[error("the data directory cannot be listed: {0}")]
     Io(#[from] io::Error),
+}
+
+/// Checks that the state files are there that the directory's identity promises, and none is an older one: for each
+/// shard, `promised` has the generation that was opened last. Whoever removes `groups` and `shard-0` and keeps the identity
+/// would else get a node that votes as its former self, and has forgotten all.
+///
+/// # Errors
+/// See [`ShardDirsError`].
+pub fn check_promised<D: Disk>(disk: &D, data_dir: &Path, promised: &[u64]) -> Result<(), ShardDirsError> {
+    for (shard, promised) in (0..).zip(promised.iter().copied()) {
+        let folder = data_dir.join(format!("shard-{shard}"));
+        let file = folder.join("state");
+        match StateFile::generation_of(disk, &folder, shard)? {
+            None => return Err(ShardDirsError::Missing { file }),
+            Some(found) if found < promised => return Err(ShardDirsError::Older { file, found, promised }),
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Checks a directory that holds groups; one without any fits every number of shards.
@@ -105,6 +140,25 @@ mod tests {
         assert!(error.to_string().contains("--shards 1"), "{error}");
         let error = verdict(&["shard-0/state", "shard-1/state", "groups/7/x"], 1).expect_err("likewise");
         assert!(error.to_string().contains("--shards 2"), "{error}");
+    }
+
+    #[test]
+    fn what_the_identity_promises_must_be_there_and_no_older() {
+        let folder = folder(&[]);
+        let disk = RealDisk::new(folder.path()).expect("the folder is there");
+        assert!(check_promised(&disk, folder.path(), &[]).is_ok());
+        let shard = folder.path().join("shard-0");
+        let open = || drop(StateFile::open(disk.clone(), &shard, 0).expect("it can be made"));
+        open();
+        let old = std::fs::read(shard.join("state")).expect("it is there");
+        open();
+        assert!(check_promised(&disk, folder.path(), &[2]).is_ok());
+        std::fs::write(shard.join("state"), old).expect("it can be written");
+        let error = check_promised(&disk, folder.path(), &[2]).expect_err("votes are missing");
+        assert!(error.to_string().contains("shard-0/state is an old copy"), "{error}");
+        std::fs::remove_dir_all(&shard).expect("it can be removed");
+        let error = check_promised(&disk, folder.path(), &[2]).expect_err("all votes are gone");
+        assert!(error.to_string().contains("shard-0/state is missing"), "{error}");
     }
 
     #[test]

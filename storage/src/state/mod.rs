@@ -210,6 +210,21 @@ impl<D: Disk> StateFile<D> {
         journal::read(disk, dir, shard).map(|content| content.groups)
     }
 
+    /// Which of the files that were ever opened in this directory it is, counted from 1.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.journal.known_synced().0
+    }
+
+    /// The generation of the file that is there; `None` if there is none.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn generation_of(disk: &D, dir: &Path, shard: u32) -> Result<Option<u64>, StateError> {
+        let content = journal::read(disk, dir, shard)?;
+        Ok((!content.recovery.created).then_some(content.generation))
+    }
+
     /// What opening found.
     #[must_use]
     pub fn recovery(&self) -> StateRecovery {

@@ -94,6 +94,14 @@ pub const KEYS: &[Key] = &[
         dev_default: Some("raftline-dev"),
         ..unset("data-dir", "DIR", "Where this broker keeps its data; formatted on first use")
     },
+    Key {
+        name: "adopt-copy",
+        value: "",
+        default: Some("false"),
+        dev_default: None,
+        arity: Arity::Switch,
+        help: "Take a data directory that was copied, with the broker stopped and the original not started since: once",
+    },
     one(
         "grpc",
         "HOST:PORT",

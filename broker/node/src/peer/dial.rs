@@ -213,8 +213,20 @@ impl Dialler {
         if let Ended::Refused(refusal) = ended {
             let own_fault = matches!(
                 refusal.reason(),
-                RefusalReason::OtherCluster | RefusalReason::SenderIncarnation | RefusalReason::UnknownNode
+                RefusalReason::OtherCluster
+                    | RefusalReason::SenderIncarnation
+                    | RefusalReason::OldCopy
+                    | RefusalReason::UnknownNode
             );
+            if refusal.reason() == RefusalReason::OldCopy {
+                let (shared, message) = (Arc::clone(&self.shared), refusal.message.clone());
+                // On the disk: not for this thread.
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = shared.local.identity.note_refused(&message) {
+                        tracing::error!(%error, "that this directory is an old copy could not be noted in it");
+                    }
+                });
+            }
             if own_fault && !self.shared.let_in.load(Ordering::Acquire) {
                 self.shared.refused.send_replace(Some(refusal.message.clone()));
             }

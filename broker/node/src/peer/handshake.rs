@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The version of the protocol in `peer.proto` that this broker speaks.
-pub(super) const PROTOCOL_VERSION: u32 = 1;
+pub(super) const PROTOCOL_VERSION: u32 = 2;
 
 /// This node, as it introduces itself.
 #[derive(Clone, Debug)]
@@ -42,6 +42,7 @@ impl Local {
             from_boot: self.boot.0,
             to_node: to.0,
             to_incarnation: self.identity.peer(to).map_or(0, |known| known.0),
+            from_starts: self.identity.starts(),
         }
     }
 
@@ -52,6 +53,7 @@ impl Local {
             incarnation: self.identity.incarnation().0,
             boot: self.boot.0,
             cluster_id: cluster_bytes(self.identity.cluster_id()),
+            starts: self.identity.starts(),
         }
     }
 
@@ -63,8 +65,8 @@ impl Local {
                 RefusalReason::ProtocolVersion,
                 hello,
                 format!(
-                    "it speaks protocol version {}, this node speaks {PROTOCOL_VERSION}: run versions of \
-                     Raftline that have one in common",
+                    "it speaks protocol version {}, this node speaks {PROTOCOL_VERSION}: all brokers of a cluster \
+                     run the same version of Raftline; stop all of them, then start all with the newer one",
                     hello.protocol_version
                 ),
             ));
@@ -142,19 +144,24 @@ impl Local {
             );
             return Err(self.refusal(RefusalReason::UnknownNode, hello, text));
         }
-        match self.identity.meet(from, found) {
+        let boot = BootId(hello.from_boot);
+        match self.identity.meet(from, found, (hello.from_starts, boot)) {
             Ok(Meeting::Known) => {}
             Ok(Meeting::First) => tracing::info!(peer = %from, incarnation = %found, "met a peer's disk"),
             Ok(Meeting::Other { known }) => {
                 let text = other_disk(from, known, found);
                 return Err(self.refusal(RefusalReason::SenderIncarnation, hello, text));
             }
+            Ok(Meeting::Older { known }) => {
+                let text = old_copy(from, known, hello.from_starts);
+                return Err(self.refusal(RefusalReason::OldCopy, hello, text));
+            }
             Err(error) => {
                 let text = format!("this node could not note the caller's disk: {error}");
                 return Err(self.refusal(RefusalReason::Unspecified, hello, text));
             }
         }
-        Ok(Remote { node: from, incarnation: found, boot: BootId(hello.from_boot) })
+        Ok(Remote { node: from, incarnation: found, boot })
     }
 
     fn refusal(&self, reason: RefusalReason, hello: &Hello, why: String) -> Refusal {
@@ -184,10 +191,11 @@ impl Local {
             }
             _ => {}
         }
-        match self.identity.meet(node, found) {
+        match self.identity.meet(node, found, (welcome.starts, BootId(welcome.boot))) {
             Ok(Meeting::Known) => {}
             Ok(Meeting::First) => tracing::info!(peer = %node, incarnation = %found, "met a peer's disk"),
             Ok(Meeting::Other { known }) => return Err(other_disk(node, known, found)),
+            Ok(Meeting::Older { known }) => return Err(old_copy(node, known, welcome.starts)),
             Err(error) => return Err(format!("could not note the disk of node {node}: {error}")),
         }
         Ok(Remote { node, incarnation: found, boot: BootId(welcome.boot) })
@@ -198,6 +206,14 @@ fn other_disk(node: NodeId, known: Incarnation, found: Incarnation) -> String {
     format!(
         "node {node} is known by the disk {known}, but comes with the disk {found}: its data directory was emptied or \
          swapped; put the right one back (a node with an empty disk may not speak as its former self)"
+    )
+}
+
+fn old_copy(node: NodeId, known: u64, found: u64) -> String {
+    format!(
+        "node {node} was met in start {known} of its data directory, and comes with start {found} now: that directory is \
+         an old copy, or a second process has one; put the right one back (what the node has acknowledged since is not in \
+         a copy)"
     )
 }
 
@@ -260,7 +276,7 @@ mod tests {
     fn refusals_name_both_sides_and_what_to_do() {
         let (reason, text) = refusal(|hello| hello.protocol_version = 9);
         assert_eq!(reason, RefusalReason::ProtocolVersion);
-        assert!(text.contains("version 9") && text.contains("speaks 1"), "{text}");
+        assert!(text.contains("version 9") && text.contains("speaks 2"), "{text}");
 
         let (reason, text) = refusal(|hello| hello.cluster_name = "other".to_owned());
         assert_eq!(reason, RefusalReason::OtherCluster);
@@ -298,6 +314,30 @@ mod tests {
         assert!(text.contains("00000000000000a2") && text.contains("00000000000000ff"), "{text}");
         let text = one.judge_welcome(NodeId(2), &emptied.welcome()).unwrap_err();
         assert!(text.contains("emptied or swapped"), "{text}");
+    }
+
+    #[test]
+    fn an_old_copy_of_a_directory_may_not_come_back() {
+        let (_one, one) = local(1, "c", 0xa1);
+        let (directory, two) = local(2, "c", 0xa2);
+        one.judge(&two.hello(NodeId(1))).unwrap();
+        let old = two.hello(NodeId(1));
+        drop(two);
+        let next = Identity::claim(directory.path(), NodeId(2), "c", Incarnation(1)).unwrap();
+        let next = Local { identity: Arc::new(next), boot: BootId(0x22), members: Arc::clone(&one.members) };
+        one.judge(&next.hello(NodeId(1))).unwrap();
+        // A directory as it was before that start, whoever runs on it.
+        for boot in [2, 0x33] {
+            let refusal = one.judge(&Hello { from_boot: boot, ..old.clone() }).unwrap_err();
+            assert_eq!(refusal.reason(), RefusalReason::OldCopy);
+            let text = refusal.message;
+            assert!(text.contains("start 2 of its") && text.contains("start 1 now"), "{text}");
+        }
+        let twin = Hello { from_boot: 0x44, ..next.hello(NodeId(1)) };
+        assert_eq!(one.judge(&twin).unwrap_err().reason(), RefusalReason::OldCopy);
+        let welcome = Welcome { starts: 1, ..next.welcome() };
+        assert!(one.judge_welcome(NodeId(2), &welcome).unwrap_err().contains("an old copy"));
+        one.judge(&next.hello(NodeId(1))).unwrap();
     }
 
     #[test]
