@@ -47,8 +47,9 @@ impl Map {
         let states = states.get_mut(..pages)?;
         // SAFETY: the range begins at a page of the map, ends within its last page, and `states` has a byte for each of its
         // pages. The call reads no memory of the range.
-        let asked =
-            unsafe { libc::mincore(self.raw.as_mut_ptr().add(first).cast(), up_to - first, states.as_mut_ptr()) };
+        let asked = unsafe {
+            libc::mincore(self.raw.as_mut_ptr().add(first).cast(), up_to - first, states.as_mut_ptr())
+        };
         let all = asked == 0 && states.iter().all(|state| state & 1 == 1);
         all.then(|| Bytes::from_owner(Slice { map: Arc::clone(self), from, len: up_to - from }))
     }

@@ -149,7 +149,8 @@ impl RealFile {
             }
             *map = Some(Map::new(&self.file, len).map_err(|error| self.named(&error))?);
         }
-        let (Some(map), Ok(first), Ok(end)) = (map.as_ref(), usize::try_from(from), usize::try_from(up_to)) else {
+        let (Some(map), Ok(first), Ok(end)) = (map.as_ref(), usize::try_from(from), usize::try_from(up_to))
+        else {
             return Ok(None);
         };
         let bytes = map.resident(first, end);

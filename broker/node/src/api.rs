@@ -75,7 +75,7 @@ pub struct Broker {
     pub(crate) view: Arc<NodeView>,
     pub(crate) clock: Clock,
     pub(crate) identity: Arc<Identity>,
-    peers: Peers,
+    pub(crate) peers: Peers,
     forwarder: Forwarder,
     pub(crate) auto_create_topics: bool,
     pub(crate) default_replication: u32,

@@ -358,6 +358,8 @@ impl<D: Disk> Executor<D> {
             Effect::LeaderChanged { group, term, leader, role } => {
                 outside.leader_changed(group, term, leader, role);
             }
+            Effect::Closed { group, reason } => outside.replica_closed(group, &reason),
+            Effect::InSync { group, term, nodes } => outside.in_sync(group, term, nodes),
             Effect::Alarm { group, alarm } => outside.alarm(group, alarm),
             Effect::Drained => outside.drained(),
         }

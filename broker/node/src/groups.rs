@@ -179,10 +179,7 @@ impl GroupCoordinators {
 
     /// Who leads a partition of the internal topic, as far as this node knows.
     pub(crate) fn leader_of(&self, partition: &PartitionRecord) -> Option<NodeId> {
-        match self.view.leader(partition.group) {
-            Some(known) => known.leader,
-            None => partition.replicas.first().copied(),
-        }
+        self.view.leader(partition.group).and_then(|known| known.leader)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The Kafka listener: the same partitions as the native API, for clients that speak Kafka's protocol.
 //!
 //! In reading order: this file (the listener), `connection` (frames in, answers out, in order), `dispatch` (what is
-//! served, and by whom), `errors`, `fencing` (which brokers are told of), `metadata`, `produce`, `sessions`, `fetch`,
+//! served, and by whom), `errors`, `fencing` (which brokers are told of, and where those out of reach may lead), `metadata`, `produce`, `sessions`, `fetch`,
 //! `offsets`, `deletion`, `topics`, `configs`, `log_dirs`, `groups`, `consumers`, `commits`.
 //!
 //! Bytes are validated once, at the door, and never re-encoded: a batch goes from the frame to the log, and from the
@@ -57,6 +57,8 @@ pub(crate) struct Door {
     closes: LogLimit,
     /// How long clients are still told of a broker that is down.
     session_timeout: Duration,
+    /// How the brokers looked when that was last asked.
+    outlook: parking_lot::Mutex<fencing::LastOutlook>,
     /// When this door was opened, just before the peers were first called: who was not heard of is silent since then.
     opened: Monotonic,
     stop: CancellationToken,
@@ -81,6 +83,7 @@ pub(crate) async fn serve(
         connections: AtomicU64::new(0),
         closes: LogLimit::new(limits::KAFKA_CLOSE_LINES_PER_SECOND),
         session_timeout,
+        outlook: parking_lot::Mutex::default(),
         opened,
         stop: stop.clone(),
     });

@@ -7,8 +7,8 @@
 //! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`] serve it;
 //! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
 //!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`scrubber`], [`view`] (what is published);
-//! - [`incoming`]: the listener; [`peer`]: the transport between brokers, `leader_news`: what it tells
-//!   those without a replica; [`api`]: the clients' door; `kafka`: the same
+//! - [`incoming`]: the listener; [`peer`]: the transport between brokers, `leader_news` and `leaderships`: what they
+//!   tell each other of who leads what; [`api`]: the clients' door; `kafka`: the same
 //!   for Kafka's clients; `groups`: the coordinators of their consumer groups; `stamp`: the time of append;
 //! - [`clock`], [`limits`], `log_limit`.
 #![deny(missing_docs)]
@@ -27,6 +27,7 @@ mod intake;
 mod kafka;
 pub mod lanes;
 mod leader_news;
+mod leaderships;
 pub mod limits;
 mod log_limit;
 pub mod logging;

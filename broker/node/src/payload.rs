@@ -35,15 +35,28 @@ pub struct PeerMessage {
     pub body: PeerBody,
 }
 
+/// What a node knows of who leads a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaderNews {
+    /// The term.
+    pub term: Term,
+    /// The leader; `None` for nobody that is known.
+    pub leader: Option<NodeId>,
+    /// The replicas in sync, as the last known leader saw them; empty if that is not known.
+    pub in_sync: Vec<NodeId>,
+}
+
 /// What a [`PeerMessage`] says.
 #[derive(Clone, Debug)]
 pub enum PeerBody {
     /// The node-level sign of life. The transport adds this process's boot id.
     Alive(Sign),
-    /// The sender leads the group in this term: to nodes that have no replica of it.
-    Leads {
-        /// The term.
-        term: Term,
+    /// What the sender knows of who leads the group.
+    Leads(LeaderNews),
+    /// Every replica of the sender that is closed.
+    Closed {
+        /// Their groups.
+        groups: Vec<GroupId>,
     },
     /// A Raft message.
     Raft {
@@ -59,7 +72,8 @@ impl PeerMessage {
     #[must_use]
     pub fn entry_bytes(&self) -> u64 {
         match &self.body {
-            PeerBody::Alive(_) | PeerBody::Leads { .. } => 0,
+            PeerBody::Alive(_) | PeerBody::Leads(_) => 0,
+            PeerBody::Closed { groups } => 8 * groups.len() as u64,
             PeerBody::Raft { entries, .. } => entries.iter().map(|part| part.len() as u64).sum(),
         }
     }

@@ -61,6 +61,8 @@ pub struct PeerState {
     pub connected: bool,
     /// Why it last was not, or broke; empty if nothing ever went wrong.
     pub last_error: String,
+    /// Whether its host says that no such process runs. Stays so until it is connected again.
+    pub process_gone: bool,
 }
 
 impl Peers {
@@ -125,6 +127,13 @@ impl Peers {
             (*node, (address.clone(), state))
         };
         self.shared.addresses.iter().map(state).collect()
+    }
+
+    /// The peers whose hosts say that no such process runs: they lead nothing, whoever else is out of reach.
+    #[must_use]
+    pub fn gone(&self) -> BTreeSet<NodeId> {
+        let gone = self.shared.states.iter().filter(|(_, state)| state.lock().process_gone);
+        gone.map(|(node, _)| *node).collect()
     }
 
     /// Waits until it is clear that this node is not wanted: a peer refused it for what it is, and nobody has let it

@@ -297,6 +297,15 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
         self.links.view.set_failed(group, reason.to_owned());
     }
 
+    fn replica_closed(&mut self, group: GroupId, reason: &str) {
+        self.links.view.set_closed(group, reason.to_owned());
+    }
+
+    fn in_sync(&mut self, group: GroupId, term: Term, nodes: Vec<NodeId>) {
+        tracing::debug!(%group, %term, ?nodes, "replicas in sync");
+        self.links.view.set_in_sync(group, term, nodes);
+    }
+
     fn group_deleted(&mut self, group: GroupId) {
         tracing::info!(%group, "replica deleted with its topic");
         self.links.view.remove_group(group);

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::leaderships::Leaderships;
+use crate::payload::LeaderNews;
 use arc_swap::ArcSwap;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use raftline_proto::ids::{GroupId, NodeId, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::Role;
-use raftline_shard::image::MetadataImage;
+use raftline_shard::image::{MetadataImage, TopicImage};
 use raftline_shard::types::LivenessChange;
 use tokio::sync::watch;
 
@@ -19,12 +21,10 @@ use tokio::sync::watch;
 pub struct NodeView {
     image: ArcSwap<MetadataImage>,
     changes: watch::Sender<u64>,
-    leaders: RwLock<HashMap<GroupId, GroupLeader>>,
-    /// Groups that have had no leader yet since they are here, and may get one any moment.
-    new: RwLock<BTreeSet<GroupId>>,
-    /// Of groups without a replica here, as their leaders said.
-    elsewhere: RwLock<HashMap<GroupId, (Term, NodeId)>>,
+    leaderships: RwLock<Leaderships>,
     failures: RwLock<HashMap<GroupId, String>>,
+    /// The closed replicas of each peer, as it said last.
+    closed_elsewhere: RwLock<BTreeMap<NodeId, BTreeSet<GroupId>>>,
     /// The peers that were heard of since the start.
     peers: RwLock<BTreeMap<NodeId, PeerState>>,
     visit: AtomicU64,
@@ -55,10 +55,9 @@ impl Default for NodeView {
         Self {
             image: ArcSwap::default(),
             changes: watch::Sender::new(0),
-            leaders: RwLock::default(),
-            new: RwLock::default(),
-            elsewhere: RwLock::default(),
+            leaderships: RwLock::default(),
             failures: RwLock::default(),
+            closed_elsewhere: RwLock::default(),
             peers: RwLock::default(),
             visit: AtomicU64::new(1),
         }
@@ -82,46 +81,80 @@ impl NodeView {
     /// What is known of a group's leader; `None` if this node has not heard of any since its start.
     #[must_use]
     pub fn leader(&self, group: GroupId) -> Option<GroupLeader> {
-        if let Some(known) = self.leaders.read().get(&group) {
-            return Some(*known);
-        }
-        let (term, leader) = self.elsewhere.read().get(&group).copied()?;
-        Some(GroupLeader { term, leader: Some(leader), role: Role::Follower })
+        self.leaderships.read().leader(group)
     }
 
-    /// Waits until each of the groups has had a leader. Not longer than a moment, and only once: one that has none by then
-    /// may have none for long.
-    pub(crate) async fn first_leaders(&self, groups: impl Iterator<Item = GroupId> + Clone) {
+    /// The last one that told this node that it leads the group, though it may be silent now.
+    pub(crate) fn last_leader(&self, group: GroupId) -> Option<NodeId> {
+        self.leaderships.read().last_leader(group)
+    }
+
+    /// The replicas in sync, as the last leader that this node knows of saw them; `None` if none has said so yet.
+    #[must_use]
+    pub fn in_sync(&self, group: GroupId) -> Option<Vec<NodeId>> {
+        self.leaderships.read().in_sync(group).map(<[NodeId]>::to_vec)
+    }
+
+    /// Whether the peer's replica of the group is closed, as that peer said.
+    #[must_use]
+    pub fn is_closed_on(&self, node: NodeId, group: GroupId) -> bool {
+        self.closed_elsewhere.read().get(&node).is_some_and(|groups| groups.contains(&group))
+    }
+
+    /// Every replica here that is closed.
+    pub(crate) fn closed(&self) -> Vec<GroupId> {
+        self.failures.read().keys().copied().collect()
+    }
+
+    /// What peers are to be told of who leads what.
+    pub(crate) fn leaderships(&self) -> RwLockReadGuard<'_, Leaderships> {
+        self.leaderships.read()
+    }
+
+    /// Waits until each partition of these topics has had a leader that was heard of here, or its topic is gone. Not longer
+    /// than a moment, and only once: one that has none by then may have none for long.
+    pub(crate) async fn first_leaders(&self, topics: &[Arc<TopicImage>]) {
+        let groups = |topic: &TopicImage| -> Vec<GroupId> {
+            topic.partitions.iter().map(|partition| partition.group).collect()
+        };
         let mut changes = self.changes();
         let waits = || {
-            let new = self.new.read();
-            groups.clone().any(|group| new.contains(&group))
+            let (leaderships, image) = (self.leaderships.read(), self.image());
+            let there = topics.iter().filter(|topic| image.topics.contains_key(&topic.id));
+            there.flat_map(|topic| groups(topic)).any(|group| leaderships.may_get_first(group))
         };
         let led = async { while waits() && changes.changed().await.is_ok() {} };
         if tokio::time::timeout(FIRST_LEADER_WAIT, led).await.is_err() {
-            let mut new = self.new.write();
-            for group in groups.clone() {
-                new.remove(&group);
-            }
+            let mut leaderships = self.leaderships.write();
+            topics.iter().flat_map(|topic| groups(topic)).for_each(|group| leaderships.waited_for(group));
         }
     }
 
-    /// A node says that it leads a group that has no replica here.
-    pub(crate) fn heard_of_leader(&self, group: GroupId, term: Term, leader: NodeId) {
-        let image = self.image();
-        let mut elsewhere = self.elsewhere.write();
-        if elsewhere.get(&group).is_some_and(|(known, _)| *known > term) {
+    /// Counts what [`NodeView::changes`] wakes for.
+    pub(crate) fn change_count(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
+    /// A peer says what it knows of who leads a group.
+    pub(crate) fn heard_of_leader(&self, group: GroupId, news: LeaderNews, from: NodeId) {
+        let mut leaderships = self.leaderships.write();
+        if !leaderships.hear(group, news, from) {
             return;
         }
-        elsewhere.insert(group, (term, leader));
         // Deleted groups are forgotten when they are the most of it.
+        let image = self.image();
         let groups = image.topics.values().map(|topic| topic.partitions.len()).sum::<usize>();
-        if elsewhere.len() > 2 * groups + ELSEWHERE_MIN {
+        if leaderships.heard_count() > 2 * groups + ELSEWHERE_MIN {
             let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
-            let there: BTreeSet<GroupId> = partitions.map(|partition| partition.group).collect();
-            elsewhere.retain(|group, _| there.contains(group));
+            leaderships.retain_heard(&partitions.map(|partition| partition.group).collect());
         }
-        drop(elsewhere);
+        drop(leaderships);
+        self.changed();
+    }
+
+    /// A peer says which of its replicas are closed: these, and no others.
+    pub(crate) fn heard_of_closed(&self, node: NodeId, groups: Vec<GroupId>) {
+        self.closed_elsewhere.write().insert(node, groups.into_iter().collect());
         self.changed();
     }
 
@@ -169,23 +202,28 @@ impl NodeView {
     }
 
     pub(crate) fn set_leader(&self, group: GroupId, leader: GroupLeader) {
-        let is_new = self.leaders.write().insert(group, leader).is_none();
-        if leader.leader.is_some() {
-            self.new.write().remove(&group);
-        } else if is_new {
-            self.new.write().insert(group);
-        }
+        self.leaderships.write().set_own(group, leader);
+        self.changed();
+    }
+
+    pub(crate) fn set_in_sync(&self, group: GroupId, term: Term, nodes: Vec<NodeId>) {
+        self.leaderships.write().set_in_sync(group, term, nodes);
         self.changed();
     }
 
     pub(crate) fn set_failed(&self, group: GroupId, reason: String) {
-        self.failures.write().insert(group, reason);
+        self.failures.write().entry(group).or_insert(reason);
         self.changed();
     }
 
+    /// The shard has closed its replica, of which it says nothing any more.
+    pub(crate) fn set_closed(&self, group: GroupId, reason: String) {
+        self.leaderships.write().close_own(group);
+        self.set_failed(group, reason);
+    }
+
     pub(crate) fn remove_group(&self, group: GroupId) {
-        self.leaders.write().remove(&group);
-        self.new.write().remove(&group);
+        self.leaderships.write().remove(group);
         self.failures.write().remove(&group);
         self.changed();
     }
@@ -216,6 +254,8 @@ const ELSEWHERE_MIN: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use raftline_proto::ids::TopicId;
+    use raftline_proto::metadata::PartitionRecord;
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -226,31 +266,57 @@ mod tests {
         GroupLeader { term: Term(1), leader, role: Role::Follower }
     }
 
+    /// A view whose image has one topic of one partition, [`GROUP`].
+    fn with_topic() -> (NodeView, Arc<TopicImage>) {
+        let partitions = vec![PartitionRecord { group: GROUP, replicas: vec![NodeId(1)] }];
+        let topic = TopicImage { id: TopicId(1), name: "t".into(), partitions, configs: BTreeMap::new() };
+        let topic = Arc::new(topic);
+        let view = NodeView::default();
+        let mut image = MetadataImage::default();
+        image.topics.insert(topic.id, Arc::clone(&topic));
+        view.set_image(Arc::new(image));
+        (view, topic)
+    }
+
     #[tokio::test]
     async fn a_first_leader_is_waited_for_and_no_other() {
-        let view = NodeView::default();
+        let (view, topic) = with_topic();
+        let topics = [topic];
         let mut context = Context::from_waker(Waker::noop());
         let waits = |view: &NodeView, context: &mut Context<'_>| {
-            let waiting = pin!(view.first_leaders([GroupId(1), GROUP].into_iter()));
+            let waiting = pin!(view.first_leaders(&topics));
             waiting.poll(context) == Poll::Pending
         };
-        assert!(!waits(&view, &mut context), "no such group");
+        assert!(waits(&view, &mut context), "nothing was heard of it");
         view.set_leader(GROUP, leader(None));
         assert!(waits(&view, &mut context), "it has just come about");
-        view.set_leader(GROUP, leader(None));
-        let waiting = view.first_leaders([GROUP].into_iter());
-        let (_, ()) = tokio::join!(waiting, async { view.set_leader(GROUP, leader(Some(NodeId(2)))) });
+        let (_, ()) = tokio::join!(view.first_leaders(&topics), async {
+            view.set_leader(GROUP, leader(Some(NodeId(2))))
+        });
         assert!(!waits(&view, &mut context), "it has one");
         view.set_leader(GROUP, leader(None));
         assert!(!waits(&view, &mut context), "it had one");
         view.remove_group(GROUP);
-        view.set_leader(GROUP, leader(None));
         assert!(waits(&view, &mut context), "another one of that number");
+        let news = LeaderNews { term: Term(4), leader: Some(NodeId(2)), in_sync: Vec::new() };
+        view.heard_of_leader(GROUP, news, NodeId(2));
+        assert!(!waits(&view, &mut context), "a peer leads it");
         view.remove_group(GROUP);
-        assert!(!waits(&view, &mut context), "it is gone");
-        view.set_leader(GROUP, leader(None));
-        view.first_leaders([GROUP].into_iter()).await;
+        view.first_leaders(&topics).await;
         assert!(!waits(&view, &mut context), "it was waited for once");
+        view.remove_group(GROUP);
+        view.set_image(Arc::new(MetadataImage::default()));
+        assert!(!waits(&view, &mut context), "its topic is gone");
+    }
+
+    #[test]
+    fn what_is_closed_elsewhere_is_what_was_said_last() {
+        let view = NodeView::default();
+        assert!(!view.is_closed_on(NodeId(2), GROUP));
+        view.heard_of_closed(NodeId(2), vec![GROUP]);
+        assert!(view.is_closed_on(NodeId(2), GROUP) && !view.is_closed_on(NodeId(3), GROUP));
+        view.heard_of_closed(NodeId(2), Vec::new());
+        assert!(!view.is_closed_on(NodeId(2), GROUP));
     }
 
     #[test]

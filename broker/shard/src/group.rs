@@ -245,6 +245,7 @@ impl Group {
         self.say_stepped_down(turn);
         let (group, role) = (self.id, Role::Follower);
         turn.effects.push(Effect::LeaderChanged { group, term, leader: None, role });
+        turn.effects.push(Effect::Closed { group, reason: reason.to_owned() });
     }
 
     /// A quarantined leader tells its followers, who hear its node and so would wait for it for ever. Said again because

@@ -13,7 +13,7 @@
 //! stages) with `carry` (the engine's outputs as effects) and `requests` (what clients ask), `tail` (the log's end),
 //! `partition` with `produce`, `producers`, `snapshot`, `fetch`, `asking`, `parking`, `retention`, `deletion` and `compaction` (with
 //! `marks`), [`coordinator`] with [`image`] and
-//! `reconcile`, [`pulse`], `peers`, `liveness`, `drain`, `room`, `timers`, [`limits`].
+//! `reconcile`, `in_sync`, [`pulse`], `peers`, `liveness`, `drain`, `room`, `timers`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -37,6 +37,7 @@ mod deletion;
 mod drain;
 mod fetch;
 mod group;
+mod in_sync;
 mod liveness;
 mod marks;
 mod parking;

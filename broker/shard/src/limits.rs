@@ -1,6 +1,8 @@
 //! The bounds of a shard's own queues and tables. Whatever would pass one is refused as busy, or makes room by a
 //! rule that every replica follows alike.
 
+use core::time::Duration;
+
 pub use raftline_proto::limits::{BATCHES_REMEMBERED, PRODUCERS_MAX};
 pub use raftline_raft::limits::IN_FLIGHT_BYTES_MAX;
 
@@ -27,6 +29,12 @@ pub const FETCH_BYTES_MAX: u64 = 16 << 20;
 
 /// Partitions of the whole cluster, over all topics.
 pub const CLUSTER_PARTITIONS_MAX: usize = 200_000;
+
+/// A replica that has not held all of its leader's log at any moment of this long is not in sync.
+pub const IN_SYNC_LAG_MAX: Duration = Duration::from_secs(10);
+
+/// Between two looks of a leader at followers that lack something.
+pub const IN_SYNC_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What may be written by this version (DESIGN D12).
 pub const FEATURE_LEVEL_MAX: u32 = 1;

@@ -5,6 +5,7 @@ use crate::asking::Questions;
 use crate::compaction::Compaction;
 use crate::coordinator::configs::Settings;
 use crate::fetch::ParkedFetches;
+use crate::in_sync::InSync;
 use crate::marks::Marks;
 use crate::parking::Parking;
 use crate::produce::Receipt;
@@ -40,6 +41,7 @@ pub(crate) struct Partition {
     pub committed_bytes: u64,
     pub retention: RetentionState,
     pub compaction: Compaction,
+    pub in_sync: InSync,
 }
 
 impl Partition {
@@ -60,6 +62,7 @@ impl Partition {
             committed_bytes: 0,
             retention: RetentionState::default(),
             compaction: Compaction::default(),
+            in_sync: InSync::default(),
         }
     }
 

@@ -214,6 +214,7 @@ impl Shard {
                 group.compact_if_ready(turn);
             });
             self.rearm(now, id);
+            self.look_in_sync(now, id, effects);
             if id == GroupId::COORDINATOR {
                 self.publish_image(now, effects);
             }
@@ -264,6 +265,9 @@ impl Shard {
         }
         if self.timers.pop_note(now.monotonic) {
             self.note_commits(effects);
+        }
+        if self.timers.pop_look(now.monotonic) {
+            self.look_in_sync_again(now, effects);
         }
         if self.timers.pop_retention(now.monotonic) {
             self.retain(now, Look::Due, effects);
@@ -327,7 +331,7 @@ impl Shard {
         found
     }
 
-    fn visit<P>(
+    pub(crate) fn visit<P>(
         &mut self,
         now: Now,
         id: GroupId,

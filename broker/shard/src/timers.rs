@@ -12,13 +12,16 @@ pub(crate) struct Timers {
     notes: BTreeSet<GroupId>,
     note_at: Option<Monotonic>,
     retention_at: Option<Monotonic>,
+    /// Groups whose leader here has to look at its followers again, and when. Invariant: as with the notes.
+    looks: BTreeSet<GroupId>,
+    look_at: Option<Monotonic>,
 }
 
 impl Timers {
     /// The earliest of all.
     pub fn first(&self) -> Option<Monotonic> {
         let group = self.groups.first().map(|(deadline, _)| *deadline);
-        group.into_iter().chain(self.note_at).chain(self.retention_at).min()
+        group.into_iter().chain(self.note_at).chain(self.retention_at).chain(self.look_at).min()
     }
 
     /// Moves a group's deadline.
@@ -56,6 +59,28 @@ impl Timers {
     pub fn take_notes(&mut self) -> BTreeSet<GroupId> {
         self.note_at = None;
         core::mem::take(&mut self.notes)
+    }
+
+    /// The group's followers are to be looked at again; all that wait by then are looked at together.
+    pub fn want_look(&mut self, group: GroupId, at: Monotonic) {
+        self.looks.insert(group);
+        self.look_at.get_or_insert(at);
+    }
+
+    /// Whether the group is among them.
+    pub fn wants_look(&self, group: GroupId) -> bool {
+        self.looks.contains(&group)
+    }
+
+    /// Whether looks are due.
+    pub fn pop_look(&mut self, now: Monotonic) -> bool {
+        self.look_at.is_some_and(|at| at <= now)
+    }
+
+    /// Takes the groups to look at.
+    pub fn take_looks(&mut self) -> BTreeSet<GroupId> {
+        self.look_at = None;
+        core::mem::take(&mut self.looks)
     }
 
     /// Something may have to be let go later.

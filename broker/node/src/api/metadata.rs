@@ -112,9 +112,9 @@ pub(crate) async fn wait_for_topic(broker: &Broker, name: &str) {
     let ready = async {
         loop {
             let led = |topic: &TopicImage| {
-                topic.partitions.iter().all(|partition| {
-                    !partition.replicas.contains(&broker.identity.node())
-                        || broker.view.leader(partition.group).is_some_and(|group| group.leader.is_some())
+                let mut partitions = topic.partitions.iter();
+                partitions.all(|partition| {
+                    broker.view.leader(partition.group).is_some_and(|group| group.leader.is_some())
                 })
             };
             if broker.topic(name).is_ok_and(|topic| led(&topic)) || changes.changed().await.is_err() {

@@ -58,6 +58,13 @@ pub trait Outside<D: Disk> {
     /// A group's storage failed; its replica stays closed. For the operator.
     fn group_failed(&mut self, group: GroupId, reason: &str);
 
+    /// The shard has closed its replica of the group: after [`Outside::group_failed`], or for what it found itself. For
+    /// those who tell clients and peers about the group.
+    fn replica_closed(&mut self, _group: GroupId, _reason: &str) {}
+
+    /// This node leads the group in this term, and these replicas are in sync now. For those who tell clients.
+    fn in_sync(&mut self, _group: GroupId, _term: Term, _nodes: Vec<NodeId>) {}
+
     /// A group was deleted here.
     fn group_deleted(&mut self, group: GroupId);
 

@@ -85,7 +85,7 @@ async fn coordinator(door: &Door, group: &str) -> Result<NodeEndpoint, (ErrorCod
     }
     let unavailable = || (ErrorCode::CoordinatorNotAvailable, "no coordinator at the moment".to_owned());
     let partition = door.groups.partition_of(group).ok_or_else(unavailable)?;
-    let leader = door.groups.leader_of(&partition).map(metadata::node_id).ok_or_else(unavailable)?;
+    let leader = metadata::leader(door, &partition).id;
     metadata::endpoints(door).find(|endpoint| endpoint.id == leader).ok_or_else(unavailable)
 }
 

@@ -1,6 +1,6 @@
 //! Where everything is: Metadata and DescribeCluster.
 
-use super::fencing::{fenced, is_told};
+use super::fencing::{Outlook, outlook};
 use super::{Door, errors, text};
 use crate::api::{auto_create, wait_for_topic};
 use crate::limits;
@@ -19,7 +19,7 @@ use raftline_proto::ids::{GroupId, NodeId, Term, TopicId};
 use raftline_proto::metadata::PartitionRecord;
 use raftline_shard::coordinator::internal::is_internal;
 use raftline_shard::coordinator::names::check_topic_name;
-use raftline_shard::image::TopicImage;
+use raftline_shard::image::{MetadataImage, TopicImage};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -50,6 +50,9 @@ pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest
         // Version 0 has no null: an empty list means all.
         Some(topics) if !(topics.is_empty() && version == 0) => {
             let may_create = request.allow_auto_topic_creation && broker.auto_create_topics;
+            let image = broker.view.image();
+            let known: Vec<_> = topics.iter().filter_map(|wanted| named(&image, wanted)).collect();
+            broker.view.first_leaders(&known).await;
             let mut found = Vec::with_capacity(topics.len());
             for topic in topics {
                 found.push(one(door, version, topic, may_create).await);
@@ -59,9 +62,7 @@ pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest
         _ => {
             let mut all: Vec<_> = broker.view.image().topics.values().cloned().collect();
             all.sort_by(|left, right| left.name.cmp(&right.name));
-            for topic in &all {
-                settled(door, topic).await;
-            }
+            broker.view.first_leaders(&all).await;
             all.iter().map(|topic| describe(door, topic)).collect()
         }
     };
@@ -97,9 +98,9 @@ pub(super) fn describe_cluster(door: &Door, request: &DescribeClusterRequest) ->
             .with_error_code(ErrorCode::UnsupportedEndpointType.code())
             .with_error_message(Some(text("every broker here is a controller too: ask for brokers")));
     }
-    let fenced = fenced(door);
+    let outlook = outlook(door);
     let brokers = registered_endpoints(door).filter_map(|(node, endpoint)| {
-        let is_fenced = fenced.contains(&node);
+        let is_fenced = !outlook.tells(node);
         let broker = DescribeClusterBroker::default()
             .with_broker_id(BrokerId(endpoint.id))
             .with_host(endpoint.host)
@@ -130,15 +131,11 @@ async fn one(
         }
         let id = TopicId(wanted.topic_id.as_u128());
         return match door.broker.view.image().topics.get(&id) {
-            Some(topic) => {
-                settled(door, topic).await;
-                describe(door, topic)
-            }
+            Some(topic) => describe(door, topic),
             None => refused(None, ErrorCode::UnknownTopicId).with_topic_id(wanted.topic_id),
         };
     };
     if let Some(topic) = topic(door, &name) {
-        settled(door, &topic).await;
         return describe(door, &topic);
     }
     if check_topic_name(&name).is_err() {
@@ -158,10 +155,15 @@ async fn one(
     }
 }
 
-/// A topic that has just been made gets its leaders in a moment. Some clients (rskafka) never ask again about a partition
-/// that had none when they first asked.
-async fn settled(door: &Door, topic: &TopicImage) {
-    door.broker.view.first_leaders(topic.partitions.iter().map(|partition| partition.group)).await;
+/// The topic that is asked for by its name or its id, if there is one here. A topic that has just been made gets its leaders
+/// in a moment, and is waited for: some clients (rskafka) never ask again about a partition that had none when they first
+/// asked.
+fn named(image: &MetadataImage, wanted: &MetadataRequestTopic) -> Option<Arc<TopicImage>> {
+    let id = match &wanted.name {
+        Some(name) => *image.topic_ids.get(&***name)?,
+        None => TopicId(wanted.topic_id.as_u128()),
+    };
+    image.topics.get(&id).cloned()
 }
 
 fn refused(name: Option<TopicName>, error: ErrorCode) -> MetadataResponseTopic {
@@ -169,8 +171,8 @@ fn refused(name: Option<TopicName>, error: ErrorCode) -> MetadataResponseTopic {
 }
 
 fn describe(door: &Door, topic: &TopicImage) -> MetadataResponseTopic {
-    let partitions = topic.partitions.iter().zip(0..);
-    let partitions = partitions.map(|(record, index)| partition(door, record, index)).collect();
+    let (partitions, outlook) = (topic.partitions.iter().zip(0..), outlook(door));
+    let partitions = partitions.map(|(record, index)| partition(door, &outlook, record, index)).collect();
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(topic.name.as_str()))))
         .with_topic_id(uuid(topic.id))
@@ -178,11 +180,29 @@ fn describe(door: &Door, topic: &TopicImage) -> MetadataResponseTopic {
         .with_partitions(partitions)
 }
 
-fn partition(door: &Door, record: &PartitionRecord, index: i32) -> MetadataResponsePartition {
-    let alive = |node: &NodeId| *node == door.broker.identity.node() || door.broker.view.is_alive(*node);
+fn partition(
+    door: &Door,
+    outlook: &Outlook,
+    record: &PartitionRecord,
+    index: i32,
+) -> MetadataResponsePartition {
+    let view = &door.broker.view;
+    let leader = leader_by(door, outlook, record);
+    let is_open = |node: &NodeId| {
+        let is_closed = if outlook.is_own(*node) {
+            view.failure(record.group).is_some()
+        } else {
+            view.is_closed_on(*node, record.group)
+        };
+        // Of one that is out of reach nothing else is known than that it leads.
+        node_id(*node) == leader.id || (outlook.hears(*node) && !is_closed)
+    };
     let ids = |nodes: &[NodeId]| nodes.iter().map(|node| BrokerId(node_id(*node))).collect::<Vec<_>>();
-    let (up, down): (Vec<NodeId>, Vec<NodeId>) = record.replicas.iter().partition(|node| alive(node));
-    let leader = leader(door, record);
+    let (mut up, down): (Vec<NodeId>, Vec<NodeId>) = record.replicas.iter().partition(|node| is_open(node));
+    // Before its first leader has said who is in sync, all that are up are as good.
+    if let Some(in_sync) = view.in_sync(record.group) {
+        up.retain(|node| node_id(*node) == leader.id || in_sync.contains(node));
+    }
     let error = if leader.id < 0 { ErrorCode::LeaderNotAvailable } else { ErrorCode::None };
     MetadataResponsePartition::default()
         .with_error_code(error.code())
@@ -200,21 +220,30 @@ pub(super) fn topic(door: &Door, name: &str) -> Option<Arc<TopicImage>> {
     image.topic_ids.get(name).and_then(|id| image.topics.get(id)).cloned()
 }
 
-/// Who leads a partition, as far as this broker knows; node -1 for nobody, or for one that clients are not told of.
+/// Who leads a partition, as far as this broker knows; node -1 for nobody, or for one that clients are not told of. The
+/// epoch never goes back.
 pub(super) fn leader(door: &Door, record: &PartitionRecord) -> Leader {
-    let (leader, epoch) = match door.broker.view.leader(record.group) {
-        Some(known) => (known.leader, epoch(known.term)),
-        // No replica here: the one that was meant to lead knows more.
-        None => (record.replicas.first().copied(), -1),
-    };
-    Leader { id: leader.filter(|node| is_told(door, *node)).map_or(-1, node_id), epoch }
+    leader_by(door, &outlook(door), record)
+}
+
+fn leader_by(door: &Door, outlook: &Outlook, record: &PartitionRecord) -> Leader {
+    let view = &door.broker.view;
+    // Nothing was heard of it since the start. Epoch 0 is before any leader: a client that knows a later one keeps what it
+    // knows. An epoch of -1 would have it forget that (Java's `Metadata.updateLatestMetadata`).
+    let Some(known) = view.leader(record.group) else { return Leader { id: -1, epoch: 0 } };
+    let leader = known.leader.filter(|node| outlook.tells(*node) && !outlook.is_gone(*node));
+    let leader = leader.or_else(|| {
+        let last = view.last_leader(record.group);
+        outlook.where_led_out_of_reach(&record.replicas, last, door.broker.clock.monotonic())
+    });
+    Leader { id: leader.map_or(-1, node_id), epoch: epoch(known.term) }
 }
 
 /// Every broker that has a Kafka listener and is not fenced: all that clients are to know.
 pub(super) fn endpoints(door: &Door) -> impl Iterator<Item = NodeEndpoint> {
-    let fenced = fenced(door);
+    let outlook = outlook(door);
     let all = registered_endpoints(door);
-    all.filter(move |(node, _)| !fenced.contains(node)).map(|(_, endpoint)| endpoint)
+    all.filter(move |(node, _)| outlook.tells(*node)).map(|(_, endpoint)| endpoint)
 }
 
 /// Every broker that has a Kafka listener, down or not.
@@ -240,7 +269,7 @@ fn registered_endpoints(door: &Door) -> impl Iterator<Item = (NodeId, NodeEndpoi
 /// Any broker serves admin requests, for it passes them on: this one does as well as another.
 fn controller(door: &Door) -> i32 {
     let known = door.broker.view.leader(GroupId::COORDINATOR).and_then(|group| group.leader);
-    node_id(known.filter(|node| is_told(door, *node)).unwrap_or(door.broker.identity.node()))
+    node_id(known.filter(|node| outlook(door).tells(*node)).unwrap_or(door.broker.identity.node()))
 }
 
 fn cluster_id(door: &Door) -> String {

@@ -251,8 +251,12 @@ async fn receive(
                 },
             };
             let event = match inbound {
-                Inbound::Leads { group, term } => {
-                    service.view.heard_of_leader(group, term, remote.node);
+                Inbound::Leads { group, news } => {
+                    service.view.heard_of_leader(group, news, remote.node);
+                    continue;
+                }
+                Inbound::Closed { groups } => {
+                    service.view.heard_of_closed(remote.node, groups);
                     continue;
                 }
                 Inbound::Alive { boot, sign } => {

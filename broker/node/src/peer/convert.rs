@@ -1,10 +1,10 @@
 //! Between the engine's messages and their protobuf form, with every bound checked on the way in.
 
-use crate::payload::{PeerBody, PeerMessage};
+use crate::payload::{LeaderNews, PeerBody, PeerMessage};
 use bytes::{Bytes, BytesMut};
 use raftline_proto::entry::{EntryError, EntryHeader, EntryInfo, HEADER_BYTES, begins_whole, decode_run};
 use raftline_proto::ids::{BootId, EntryId, GroupId, Index, NodeId, Offset, Term};
-use raftline_proto::limits::TERM_MAX;
+use raftline_proto::limits::{TERM_MAX, VOTERS_MAX};
 use raftline_proto::peer as pb;
 use raftline_proto::peer::append_reply::Result as ReplyResult;
 use raftline_proto::peer::group_message::Message as Body;
@@ -17,8 +17,10 @@ use raftline_shard::pulse::{Condition, Sign};
 pub(super) enum Inbound {
     /// The node-level sign of life.
     Alive { boot: BootId, sign: Sign },
-    /// The sender leads a group that has no replica here.
-    Leads { group: GroupId, term: Term },
+    /// What the sender knows of who leads a group.
+    Leads { group: GroupId, news: LeaderNews },
+    /// Every replica of the sender that is closed.
+    Closed { groups: Vec<GroupId> },
     /// To a group.
     Raft { group: GroupId, message: Message, entries: Vec<EntryInfo>, payload: Option<Bytes> },
 }
@@ -76,7 +78,14 @@ pub(super) fn encode(message: PeerMessage, boot: BootId) -> pb::GroupMessage {
             stuck: condition.stuck,
             full: condition.full,
         }),
-        PeerBody::Leads { term } => Body::Leads(pb::Leads { term: term.0 }),
+        PeerBody::Leads(news) => Body::Leads(pb::Leads {
+            term: news.term.0,
+            leader: news.leader.map(|node| node.0),
+            in_sync: news.in_sync.iter().map(|node| node.0).collect(),
+        }),
+        PeerBody::Closed { groups } => {
+            Body::Closed(pb::Closed { groups: groups.iter().map(|group| group.0).collect() })
+        }
         PeerBody::Raft { message, entries } => encode_raft(message, entries),
     };
     pb::GroupMessage { group, message: Some(message) }
@@ -156,7 +165,14 @@ pub(super) fn decode(message: pb::GroupMessage) -> Result<Inbound, Malformed> {
             let condition = Condition { shards, stuck, full };
             Inbound::Alive { boot: BootId(boot), sign: Sign { wall: Timestamp(wall_ms), condition } }
         }
-        Body::Leads(leads) => Inbound::Leads { group, term: fields.term(leads.term)? },
+        Body::Leads(leads) => {
+            let in_sync: Vec<NodeId> = leads.in_sync.into_iter().map(NodeId).collect();
+            let found = in_sync.len() as u64;
+            fields.bounded("in_sync", found, VOTERS_MAX as u64)?;
+            let (term, leader) = (fields.term(leads.term)?, leads.leader.map(NodeId));
+            Inbound::Leads { group, news: LeaderNews { term, leader, in_sync } }
+        }
+        Body::Closed(closed) => Inbound::Closed { groups: closed.groups.into_iter().map(GroupId).collect() },
         Body::PreVote(body) => raft(Message::PreVote {
             term: fields.term(body.term)?,
             last: fields.entry_id("last", body.last)?,

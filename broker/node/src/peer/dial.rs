@@ -114,7 +114,10 @@ impl Dialler {
         control.open(&self.shared, control.remote);
         bulk.open(&self.shared, bulk.remote);
         self.shared.let_in.store(true, Ordering::Release);
-        self.shared.update(self.peer, |state| state.connected = true);
+        self.shared.update(self.peer, |state| {
+            state.connected = true;
+            state.process_gone = false;
+        });
         self.tell(Told::Connected);
         self.logged = (String::new(), 0);
         tracing::info!(
@@ -207,6 +210,8 @@ impl Dialler {
         self.shared.update(self.peer, |state| {
             state.connected = false;
             state.last_error.clone_from(&text);
+            // That the network is mute says nothing of the process.
+            state.process_gone |= told == Told::ProcessGone;
         });
         self.tell(told);
         self.log(ended, text);

@@ -25,7 +25,9 @@ impl Class {
     const fn of(body: &PeerBody) -> Self {
         match body {
             PeerBody::Raft { message: Message::Append { .. } | Message::Reset { .. }, .. } => Self::Bulk,
-            PeerBody::Raft { .. } | PeerBody::Alive(_) | PeerBody::Leads { .. } => Self::Control,
+            PeerBody::Raft { .. } | PeerBody::Alive(_) | PeerBody::Leads(_) | PeerBody::Closed { .. } => {
+                Self::Control
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod fenced;
 mod fetching;
 mod handshake;
 mod internal;
+mod knowing;
 mod leaders;
 mod naming;
 mod page;

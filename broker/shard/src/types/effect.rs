@@ -4,6 +4,7 @@
 use super::Event;
 use super::{CompactionRule, FindBy, LogConfig, Reply, RequestId, ShardAlarm};
 use crate::image::MetadataImage;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use raftline_proto::entry::{EntryHeader, EntryInfo};
@@ -190,6 +191,22 @@ pub enum Effect<P> {
         leader: Option<NodeId>,
         /// This replica's role.
         role: Role,
+    },
+    /// The replica was closed: its log failed, or something impossible happened.
+    Closed {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        reason: String,
+    },
+    /// This replica leads the group, and these replicas are in sync now, itself among them (`in_sync.rs`).
+    InSync {
+        /// The group.
+        group: GroupId,
+        /// The term that it leads.
+        term: Term,
+        /// Who, in the order of their numbers.
+        nodes: Vec<NodeId>,
     },
     /// Something that cannot happen did. Show it to the operator.
     Alarm {

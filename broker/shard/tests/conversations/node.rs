@@ -421,6 +421,8 @@ impl Node {
             Effect::LeaderChanged { group, leader, role, .. } => {
                 process.leaders.insert(group, (role, leader));
             }
+            // For clients and operators.
+            Effect::Closed { .. } | Effect::InSync { .. } => {}
             Effect::Alarm { group, alarm } => out.alarms.push((group, alarm)),
             Effect::Drained => out.drained += 1,
         }
