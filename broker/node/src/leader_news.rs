@@ -1,5 +1,6 @@
 //! Tells the other brokers who leads what and which replicas are in sync, so that whichever broker a client asks knows, and
-//! which replicas here are closed.
+//! which replicas here are closed, and through which entry the metadata is known here: a change of it is answered when all
+//! know it.
 //!
 //! A leader says so to every peer, and again when that or the replicas in sync change. Replicas that follow know who leads
 //! from Raft, but not who is in sync; one that is closed, and a node without a replica, know nothing else. What a peer missed
@@ -8,7 +9,7 @@
 
 use crate::payload::{PeerBody, PeerMessage, PeerSender, SendOutcome};
 use crate::view::NodeView;
-use raftline_proto::ids::{GroupId, NodeId};
+use raftline_proto::ids::{GroupId, Index, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ struct ToldPeer {
     of_others: Vec<GroupId>,
     /// The closed replicas as they were told; `None` if nothing was said yet.
     closed: Option<Vec<GroupId>>,
+    /// Through which entry the metadata is known here, as it was told.
+    applied: Option<Index>,
 }
 
 impl Told {
@@ -63,13 +66,14 @@ impl Told {
         }
         let mut closed = view.closed();
         closed.sort_unstable();
+        let applied = view.image().applied;
         let mut all = true;
         for (peer, visit) in &visits {
             let told = self.peers.entry(*peer).or_insert_with(|| ToldPeer::new(*visit, view, own, &visits));
             if told.visit != *visit {
                 *told = ToldPeer::new(*visit, view, own, &visits);
             }
-            all &= told.tell(view, *peer, &closed, sender);
+            all &= told.tell(view, *peer, (&closed, applied), sender);
         }
         self.visits = visits;
         sender.flush();
@@ -96,7 +100,7 @@ impl ToldPeer {
             leader.is_none_or(|leader| leader != own && !visits.contains_key(&leader))
         };
         let of_others = leaderships.groups().filter(is_out_of_reach).collect();
-        Self { visit, through: 0, of_others, closed: None }
+        Self { visit, through: 0, of_others, closed: None, applied: None }
     }
 
     /// Says what is new to this peer, as far as its queue takes it.
@@ -104,7 +108,7 @@ impl ToldPeer {
         &mut self,
         view: &NodeView,
         peer: NodeId,
-        closed: &[GroupId],
+        (closed, applied): (&[GroupId], Index),
         sender: &mut impl PeerSender,
     ) -> bool {
         let mut send = |group, body| sender.send(peer, PeerMessage { group, body }) == SendOutcome::Sent;
@@ -113,6 +117,13 @@ impl ToldPeer {
                 return false;
             }
             self.closed = Some(closed.to_vec());
+        }
+        // Somebody may be waiting for it.
+        if self.applied != Some(applied) {
+            if !send(GroupId::COORDINATOR, PeerBody::Applied(applied)) {
+                return false;
+            }
+            self.applied = Some(applied);
         }
         let leaderships = view.leaderships();
         let mut left = NEWS_MAX;
@@ -149,6 +160,7 @@ mod tests {
     use raftline_proto::ids::Term;
     use raftline_proto::time::Monotonic;
     use raftline_raft::types::Role;
+    use raftline_shard::image::MetadataImage;
     use raftline_shard::types::LivenessChange;
 
     const OWN: NodeId = NodeId(1);
@@ -158,6 +170,7 @@ mod tests {
         /// To whom, of which group, the term and the leader.
         news: Vec<(u32, u64, u64, Option<u32>)>,
         closed: Vec<(u32, Vec<u64>)>,
+        applied: Vec<(u32, u64)>,
         full: bool,
     }
 
@@ -174,6 +187,7 @@ mod tests {
                 PeerBody::Closed { groups } => {
                     self.closed.push((to.0, groups.iter().map(|group| group.0).collect()));
                 }
+                PeerBody::Applied(index) => self.applied.push((to.0, index.0)),
                 other => panic!("{other:?}"),
             }
             SendOutcome::Sent
@@ -256,5 +270,16 @@ mod tests {
         assert_eq!(tell(&mut told, &view, true).1.closed, []);
         assert_eq!(tell(&mut told, &view, false).1.closed, [(2, vec![8]), (3, vec![8])]);
         assert_eq!(tell(&mut told, &view, false).1.closed, [], "once");
+    }
+
+    #[test]
+    fn through_which_entry_the_metadata_is_known_is_told_when_it_changes() {
+        let (view, mut told) = (view(), Told::default());
+        assert_eq!(tell(&mut told, &view, false).1.applied, [(2, 0), (3, 0)]);
+        let image = MetadataImage { applied: Index(4), ..MetadataImage::default() };
+        view.set_image(Arc::new(image));
+        assert_eq!(tell(&mut told, &view, true).1.applied, []);
+        assert_eq!(tell(&mut told, &view, false).1.applied, [(2, 4), (3, 4)]);
+        assert_eq!(tell(&mut told, &view, false).1.applied, [], "once");
     }
 }

@@ -150,6 +150,10 @@ pub const METADATA_TOPICS_MAX: usize = 1000;
 /// Replicas described in one status answer.
 pub const STATUS_GROUPS_MAX: usize = 10_000;
 
+/// How long the answer to a change of metadata waits for the brokers that answer to have applied it. Longer than it takes to
+/// find out that one does not answer any more.
+pub const APPLIED_WAIT: Duration = Duration::from_secs(2);
+
 /// How long a change of metadata waits for its commit.
 pub const COORDINATE_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,7 +1,7 @@
 //! What the shards' payload parameter is here, and what leaves for peers and clients.
 
 use bytes::Bytes;
-use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
+use raftline_proto::ids::{GroupId, Index, NodeId, Offset, Term};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::Message;
 use raftline_shard::pulse::Sign;
@@ -58,6 +58,8 @@ pub enum PeerBody {
         /// Their groups.
         groups: Vec<GroupId>,
     },
+    /// The sender's doors know the metadata through this entry of the coordinator group.
+    Applied(Index),
     /// A Raft message.
     Raft {
         /// What.
@@ -72,7 +74,7 @@ impl PeerMessage {
     #[must_use]
     pub fn entry_bytes(&self) -> u64 {
         match &self.body {
-            PeerBody::Alive(_) | PeerBody::Leads(_) => 0,
+            PeerBody::Alive(_) | PeerBody::Leads(_) | PeerBody::Applied(_) => 0,
             PeerBody::Closed { groups } => 8 * groups.len() as u64,
             PeerBody::Raft { entries, .. } => entries.iter().map(|part| part.len() as u64).sum(),
         }

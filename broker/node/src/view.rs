@@ -9,7 +9,7 @@ use crate::leaderships::Leaderships;
 use crate::payload::LeaderNews;
 use arc_swap::ArcSwap;
 use parking_lot::{RwLock, RwLockReadGuard};
-use raftline_proto::ids::{GroupId, NodeId, Term};
+use raftline_proto::ids::{GroupId, Index, NodeId, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::Role;
 use raftline_shard::image::{MetadataImage, TopicImage};
@@ -25,6 +25,8 @@ pub struct NodeView {
     failures: RwLock<HashMap<GroupId, String>>,
     /// The closed replicas of each peer, as it said last.
     closed_elsewhere: RwLock<BTreeMap<NodeId, BTreeSet<GroupId>>>,
+    /// Through which entry each peer's doors know the metadata, as it said last.
+    applied_elsewhere: RwLock<BTreeMap<NodeId, Index>>,
     /// The peers that were heard of since the start.
     peers: RwLock<BTreeMap<NodeId, PeerState>>,
     visit: AtomicU64,
@@ -58,6 +60,7 @@ impl Default for NodeView {
             leaderships: RwLock::default(),
             failures: RwLock::default(),
             closed_elsewhere: RwLock::default(),
+            applied_elsewhere: RwLock::default(),
             peers: RwLock::default(),
             visit: AtomicU64::new(1),
         }
@@ -99,6 +102,27 @@ impl NodeView {
     #[must_use]
     pub fn is_closed_on(&self, node: NodeId, group: GroupId) -> bool {
         self.closed_elsewhere.read().get(&node).is_some_and(|groups| groups.contains(&group))
+    }
+
+    /// Waits until the doors of every broker that answers know the metadata through `index`; those whose copy of it is closed
+    /// never do. Not longer than `wait`.
+    pub(crate) async fn applied_everywhere(&self, index: Index, wait: Duration) {
+        let mut changes = self.changes();
+        let lacks = |node: &NodeId| {
+            let known = self.applied_elsewhere.read().get(node).is_some_and(|applied| *applied >= index);
+            !known && !self.is_closed_on(*node, GroupId::COORDINATOR)
+        };
+        let known = async { while self.alive().iter().any(lacks) && changes.changed().await.is_ok() {} };
+        if tokio::time::timeout(wait, known).await.is_err() {
+            let late: Vec<NodeId> = self.alive().into_iter().filter(lacks).collect();
+            tracing::info!(?late, "a change of metadata was answered before these brokers have applied it");
+        }
+    }
+
+    /// A peer says through which entry its doors know the metadata.
+    pub(crate) fn heard_of_applied(&self, node: NodeId, index: Index) {
+        self.applied_elsewhere.write().insert(node, index);
+        self.changed();
     }
 
     /// Every replica here that is closed.
@@ -307,6 +331,35 @@ mod tests {
         view.remove_group(GROUP);
         view.set_image(Arc::new(MetadataImage::default()));
         assert!(!waits(&view, &mut context), "its topic is gone");
+    }
+
+    #[tokio::test]
+    async fn a_change_is_known_everywhere_once_those_that_answer_have_applied_it() {
+        let view = NodeView::default();
+        let known = async |index| {
+            let long = Duration::from_secs(3600);
+            let waiting = pin!(view.applied_everywhere(Index(index), long));
+            waiting.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        };
+        assert!(known(7).await, "there is nobody else");
+        for peer in [2, 3] {
+            view.set_liveness(NodeId(peer), LivenessChange::Up, Monotonic::ZERO);
+        }
+        view.heard_of_applied(NodeId(2), Index(7));
+        assert!(!known(7).await, "one has said nothing");
+        view.heard_of_applied(NodeId(3), Index(6));
+        assert!(!known(7).await);
+        view.heard_of_applied(NodeId(3), Index(8));
+        assert!(known(7).await);
+        view.heard_of_applied(NodeId(3), Index(5));
+        assert!(!known(7).await, "it was restarted");
+        view.set_liveness(NodeId(3), LivenessChange::Down, Monotonic::ZERO);
+        assert!(known(7).await, "it does not answer");
+        view.set_liveness(NodeId(3), LivenessChange::Up, Monotonic::ZERO);
+        view.heard_of_closed(NodeId(3), vec![GroupId::COORDINATOR]);
+        assert!(known(7).await, "its copy of the metadata is closed");
+        view.heard_of_closed(NodeId(3), vec![GROUP]);
+        view.applied_everywhere(Index(7), Duration::ZERO).await;
     }
 
     #[test]

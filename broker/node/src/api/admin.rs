@@ -98,7 +98,13 @@ async fn here<R: Decided>(broker: &Broker, request: R) -> Result<CoordinatorRepl
     if let CoordinatorCommand::CreateTopic { replication: Some(replication), .. } = command {
         wait_for_brokers(broker, replication).await;
     }
-    decide_here(broker, command).await
+    let changes_topics = !matches!(command, CoordinatorCommand::AllocateProducerId);
+    let decided = decide_here(broker, command).await?;
+    if changes_topics {
+        // What is answered is true whichever broker is asked next. The change is in this broker's image by now.
+        broker.view.applied_everywhere(broker.view.image().applied, limits::APPLIED_WAIT).await;
+    }
+    Ok(decided)
 }
 
 /// While a cluster starts, its brokers register one after the other: a topic for all of them that is created in that

@@ -255,6 +255,10 @@ async fn receive(
                     service.view.heard_of_leader(group, news, remote.node);
                     continue;
                 }
+                Inbound::Applied { index } => {
+                    service.view.heard_of_applied(remote.node, index);
+                    continue;
+                }
                 Inbound::Closed { groups } => {
                     service.view.heard_of_closed(remote.node, groups);
                     continue;

@@ -21,6 +21,8 @@ pub(super) enum Inbound {
     Leads { group: GroupId, news: LeaderNews },
     /// Every replica of the sender that is closed.
     Closed { groups: Vec<GroupId> },
+    /// The sender's doors know the metadata through this entry.
+    Applied { index: Index },
     /// To a group.
     Raft { group: GroupId, message: Message, entries: Vec<EntryInfo>, payload: Option<Bytes> },
 }
@@ -86,6 +88,7 @@ pub(super) fn encode(message: PeerMessage, boot: BootId) -> pb::GroupMessage {
         PeerBody::Closed { groups } => {
             Body::Closed(pb::Closed { groups: groups.iter().map(|group| group.0).collect() })
         }
+        PeerBody::Applied(index) => Body::Applied(pb::Applied { index: index.0 }),
         PeerBody::Raft { message, entries } => encode_raft(message, entries),
     };
     pb::GroupMessage { group, message: Some(message) }
@@ -172,6 +175,7 @@ pub(super) fn decode(message: pb::GroupMessage) -> Result<Inbound, Malformed> {
             let (term, leader) = (fields.term(leads.term)?, leads.leader.map(NodeId));
             Inbound::Leads { group, news: LeaderNews { term, leader, in_sync } }
         }
+        Body::Applied(applied) => Inbound::Applied { index: fields.index("index", applied.index)? },
         Body::Closed(closed) => Inbound::Closed { groups: closed.groups.into_iter().map(GroupId).collect() },
         Body::PreVote(body) => raft(Message::PreVote {
             term: fields.term(body.term)?,

@@ -25,9 +25,11 @@ impl Class {
     const fn of(body: &PeerBody) -> Self {
         match body {
             PeerBody::Raft { message: Message::Append { .. } | Message::Reset { .. }, .. } => Self::Bulk,
-            PeerBody::Raft { .. } | PeerBody::Alive(_) | PeerBody::Leads(_) | PeerBody::Closed { .. } => {
-                Self::Control
-            }
+            PeerBody::Raft { .. }
+            | PeerBody::Alive(_)
+            | PeerBody::Leads(_)
+            | PeerBody::Closed { .. }
+            | PeerBody::Applied(_) => Self::Control,
         }
     }
 }

@@ -1,11 +1,17 @@
 //! Metadata tells what the cluster knows: from a broker without a replica, from one whose replica is closed, from one that has
 //! just been started, and on both sides of a cut.
 
-use crate::client::{Connection, kafka_address, name, only_produced, produce};
+use crate::client::{Connection, kafka_address, name, only_produced, produce, text};
 use crate::common::{PATIENCE, Running, batch, configured};
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
-use kafka_protocol::messages::{BrokerId, CreateTopicsRequest, MetadataRequest, ProduceRequest};
+use kafka_protocol::messages::{
+    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    IncrementalAlterConfigsRequest, MetadataRequest, ProduceRequest,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -325,5 +331,64 @@ async fn clients_are_led_to_a_majority_that_is_cut_off_from_the_rest() {
     };
     let ended: Result<(), _> = timeout(Duration::from_secs(4), told_of).await;
     assert!(ended.is_err());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_administrator_was_answered_is_true_on_the_next_broker() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(directory.path(), 3, &[]).await;
+    cluster.create("t", 1, 3).await;
+    let mut connections = Vec::new();
+    for node in 1..=3 {
+        connections.push(cluster.connect(node).await);
+    }
+    let mut partitions = 1;
+    for round in 0..60 {
+        let (at, next) = (round % 3, (round + 1 + round / 3 % 2) % 3);
+        let retention = (100_000 + round).to_string();
+        let change = AlterableConfig::default()
+            .with_name(text("retention.ms"))
+            .with_value(Some(text(&retention)))
+            .with_config_operation(0);
+        let topic = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text("t"))
+            .with_configs(vec![change]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![topic]);
+        let altered = connections[at].ask(1, &request).await.responses.remove(0);
+        assert_eq!(altered.error_code, 0, "{altered:?}");
+        let topic = DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text("t"))
+            .with_configuration_keys(Some(vec![text("retention.ms")]));
+        let request = DescribeConfigsRequest::default().with_resources(vec![topic]);
+        let told = connections[next].ask(4, &request).await.results.remove(0).configs.remove(0);
+        assert_eq!(told.value, Some(text(&retention)), "round {round}");
+
+        let made = CreatableTopic::default()
+            .with_name(name("gone"))
+            .with_num_partitions(1)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(vec![made]).with_timeout_ms(10_000);
+        assert_eq!(connections[at].ask(7, &request).await.topics[0].error_code, 0);
+        assert_eq!(connections[next].described("gone").await.error_code, 0, "round {round}: made");
+        let request =
+            DeleteTopicsRequest::default().with_topic_names(vec![name("gone")]).with_timeout_ms(10_000);
+        assert_eq!(connections[at].ask(5, &request).await.responses[0].error_code, 0);
+        assert_eq!(connections[next].described("gone").await.error_code, 3, "round {round}: deleted");
+
+        if round % 10 == 0 {
+            partitions += 1;
+            let more = CreatePartitionsTopic::default()
+                .with_name(name("t"))
+                .with_count(partitions)
+                .with_assignments(None);
+            let request = CreatePartitionsRequest::default().with_topics(vec![more]).with_timeout_ms(10_000);
+            assert_eq!(connections[at].ask(3, &request).await.results[0].error_code, 0);
+            let told = connections[next].described("t").await.partitions.len();
+            assert_eq!(i32::try_from(told), Ok(partitions), "round {round}: grown");
+        }
+    }
     cluster.stop().await;
 }

@@ -88,7 +88,7 @@ impl World {
         let PeerMessage { group, body } = message;
         match body {
             // Said by the node around the shard, which is not simulated.
-            PeerBody::Leads(_) | PeerBody::Closed { .. } => {}
+            PeerBody::Leads(_) | PeerBody::Closed { .. } | PeerBody::Applied(_) => {}
             PeerBody::Alive(sign) => self.news(to, News::Sign(from, boot, sign)),
             PeerBody::Raft { message, entries } => {
                 self.trace(

@@ -122,9 +122,11 @@ fn weigh(message: &PeerMessage) -> (Class, u64) {
     const ENVELOPE_BYTES: u64 = 40;
     let class = match &message.body {
         PeerBody::Raft { message: Message::Append { .. } | Message::Reset { .. }, .. } => Class::Bulk,
-        PeerBody::Raft { .. } | PeerBody::Alive(_) | PeerBody::Leads(_) | PeerBody::Closed { .. } => {
-            Class::Control
-        }
+        PeerBody::Raft { .. }
+        | PeerBody::Alive(_)
+        | PeerBody::Leads(_)
+        | PeerBody::Closed { .. }
+        | PeerBody::Applied(_) => Class::Control,
     };
     (class, message.entry_bytes() + ENVELOPE_BYTES)
 }
