@@ -10,7 +10,7 @@ mod tests;
 use crate::identity::Copies;
 use raftline_proto::ids::NodeId;
 use raftline_proto::limits::{PARTITIONS_MAX, REPLICAS_MAX, VOTERS_MAX};
-use raftline_shard::consumer_groups::limits::GroupsConfig;
+use raftline_shard::consumer_groups::limits::{GroupsConfig, MigrationPolicy};
 use sources::Values;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -329,6 +329,14 @@ impl Reader<'_> {
             session_timeout_min: self.duration("group-min-session-timeout-ms", 1, 1_800_000)?,
             consumer_session_timeout: self.duration("group-consumer-session-timeout-ms", 100, 600_000)?,
             consumer_heartbeat_interval: self.duration("group-consumer-heartbeat-interval-ms", 10, 60_000)?,
+            migration: self.required(
+                "group-consumer-migration-policy",
+                "bidirectional, upgrade, downgrade or disabled",
+                |text| {
+                    let mut all = MigrationPolicy::ALL.into_iter();
+                    all.find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, policy)| policy)
+                },
+            )?,
             ..GroupsConfig::default()
         };
         if groups.consumer_session_timeout < groups.consumer_heartbeat_interval * 2 {

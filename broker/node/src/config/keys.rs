@@ -167,6 +167,12 @@ pub const KEYS: &[Key] = &[
         "5000",
         "How often members of the new group protocol show that they live",
     ),
+    one(
+        "group-consumer-migration-policy",
+        "bidirectional|upgrade|downgrade|disabled",
+        "bidirectional",
+        "Which way a consumer group with members may change between the classic and the new protocol",
+    ),
     one("alive-interval-ms", "MS", "100", "How often brokers show each other that they live"),
     one("alive-lapse-ms", "MS", "1000", "Silence after which a broker counts as down"),
     one(

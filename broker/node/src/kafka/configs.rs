@@ -77,6 +77,7 @@ fn broker_values(door: &Door) -> Vec<(&'static str, String, i8)> {
         ("auto.create.topics.enable", broker.auto_create_topics.to_string(), BOOLEAN),
         ("default.replication.factor", broker.default_replication.to_string(), INT),
         ("group.consumer.heartbeat.interval.ms", ms(groups.consumer_heartbeat_interval), INT),
+        ("group.consumer.migration.policy", groups.migration.name().to_owned(), STRING),
         ("group.consumer.session.timeout.ms", ms(groups.consumer_session_timeout), INT),
         ("group.initial.rebalance.delay.ms", ms(groups.initial_rebalance_delay), INT),
         ("group.max.session.timeout.ms", ms(groups.session_timeout_max), INT),

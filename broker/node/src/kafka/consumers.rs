@@ -141,8 +141,9 @@ fn described_group(
             .with_assignment(assignment(&member.assignment))
             .with_target_assignment(assignment(&member.target))
             .with_member_id(text(member.member_id));
-        // Version 1 tells members of either protocol apart; there is one here.
-        if version >= 1 { described.with_member_type(MEMBER_OF_THIS_PROTOCOL) } else { described }
+        // Version 1 tells members of either protocol apart.
+        let member_type = if member.is_classic { CLASSIC_MEMBER } else { MEMBER_OF_THIS_PROTOCOL };
+        if version >= 1 { described.with_member_type(member_type) } else { described }
     });
     response
         .with_group_state(text(found.state))
@@ -153,3 +154,4 @@ fn described_group(
 }
 
 const MEMBER_OF_THIS_PROTOCOL: i8 = 1;
+const CLASSIC_MEMBER: i8 = 0;

@@ -10,7 +10,7 @@
 //! | 1 offset | group, topic, partition `i32` | offset `i64`, leader epoch `i32`, metadata, commit time `i64` ms |
 //! | 2 classic group | group | generation `i32`, protocol type, protocol?, leader?, state time `i64` ms, members: id, instance id?, client id, client host, session and rebalance timeout `u32` ms, subscription bytes, assignment bytes |
 //! | 3 consumer group | group | epoch `i32`, target epoch `i32`, topics' digest `u64`, epoch time `i64` ms |
-//! | 4 its member | group, member id | instance id?, rack id?, client id, client host, rebalance timeout `u32` ms, list of topics, assignor?; then in version 2, which only members with a regular expression have, its text |
+//! | 4 its member | group, member id | instance id?, rack id?, client id, client host, rebalance timeout `u32` ms, list of topics, assignor?; then in version 2, which only members with a regular expression have, its text; or in version 3, which only members have that speak the classic protocol, session timeout `u32` ms and protocols: name, bytes |
 //! | 5 a member's target | group, member id | list of topics, each with a list of partitions `i32` |
 //! | 6 where a member is | group, member id | member epoch `i32`, previous epoch `i32`, state `u8` (0 stable, 1 unrevoked, 2 unreleased), assigned and revoking, each as in 5; then in version 2, which only members have that have had partitions since an earlier epoch, these: list of topics, each with a list of partition `i32` and epoch `i32` |
 
@@ -75,6 +75,9 @@ const VALUE_VERSION: u8 = 1;
 /// The first byte of a member's value that has a regular expression: versions that know none refuse it, and read all
 /// other members.
 const MEMBER_VERSION_WITH_EXPRESSION: u8 = 2;
+
+/// The first byte of a member's value that speaks the classic protocol; it has no regular expression.
+const MEMBER_VERSION_WITH_CLASSIC: u8 = 3;
 
 /// The first byte of where a member is, if it has had partitions since an earlier epoch. The first version says the same
 /// of one that got all that it has in its epoch.

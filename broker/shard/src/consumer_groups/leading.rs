@@ -3,7 +3,7 @@
 use super::classic::ClassicGroup;
 use super::consumer::{ConsumerGroup, Topics, TopicsChange};
 use super::expressions::{Catalog, Expressions};
-use super::limits::{GROUPS_MAX, GroupsConfig};
+use super::limits::{GROUPS_MAX, GroupsConfig, MEMBERS_MAX};
 use super::log::{Log, Turn};
 use super::store::Store;
 use super::types::{
@@ -224,7 +224,7 @@ impl Leading<'_> {
                 Some(Body::Consumer(group)) => group.tick(catalog, &mut self.turn),
                 None => {}
             }
-            self.groups.rearm(&id);
+            self.settle(&id);
         }
     }
 
@@ -251,6 +251,18 @@ impl Leading<'_> {
 
     fn join(&mut self, join: JoinGroup, request: RequestId) {
         let id = join.group.clone();
+        if let Some(Body::Consumer(group)) = self.groups.get_mut(&id)
+            && !group.is_empty()
+        {
+            let Some(topics) = self.topics else {
+                self.turn.refuse(request, GroupError::CoordinatorLoadInProgress);
+                return;
+            };
+            let catalog = &mut Catalog { topics, expressions: self.expressions };
+            group.join_classic(join, request, catalog, &mut self.turn);
+            self.settle(&id);
+            return;
+        }
         if let Err(error) = self.make_classic(&join) {
             self.turn.refuse(request, error);
             return;
@@ -265,9 +277,6 @@ impl Leading<'_> {
     fn make_classic(&mut self, join: &JoinGroup) -> Result<(), GroupError> {
         let tombstones = match self.groups.get(&join.group) {
             Some(Body::Classic(_)) => return Ok(()),
-            Some(Body::Consumer(group)) if !group.is_empty() => {
-                return Err(GroupError::InconsistentGroupProtocol);
-            }
             Some(Body::Consumer(_)) | None if !join.member_id.is_empty() => {
                 return Err(GroupError::UnknownMemberId);
             }
@@ -283,17 +292,23 @@ impl Leading<'_> {
 
     fn sync(&mut self, sync: SyncGroup, request: RequestId) {
         let id = sync.group.clone();
-        match self.groups.classic(&id) {
-            Some(group) => group.sync(sync, request, &mut self.turn),
+        match self.groups.get_mut(&id) {
+            Some(Body::Classic(group)) => group.sync(sync, request, &mut self.turn),
+            Some(Body::Consumer(group)) => group.sync_classic(&sync, request, &mut self.turn),
             None => self.turn.refuse(request, GroupError::UnknownMemberId),
         }
         self.groups.rearm(&id);
     }
 
     fn heartbeat(&mut self, heartbeat: &Heartbeat, request: RequestId) {
-        // The timer stays: a heartbeat only moves deadlines further away.
-        let beaten = match self.groups.classic(&heartbeat.group) {
-            Some(group) => group.heartbeat(heartbeat, &self.turn),
+        let beaten = match self.groups.get_mut(&heartbeat.group) {
+            // The timer stays: a heartbeat only moves deadlines further away.
+            Some(Body::Classic(group)) => group.heartbeat(heartbeat, &self.turn),
+            Some(Body::Consumer(group)) => {
+                let beaten = group.heartbeat_classic(heartbeat, &self.turn);
+                self.groups.rearm(&heartbeat.group);
+                beaten
+            }
             None => Err(GroupError::UnknownMemberId),
         };
         self.turn.respond(request, beaten.map(|()| GroupResponse::Done));
@@ -301,6 +316,13 @@ impl Leading<'_> {
 
     fn leave(&mut self, leave: LeaveGroup, request: RequestId) {
         let id = leave.group.clone();
+        let none = Topics::new();
+        let catalog = &mut Catalog { topics: self.topics.unwrap_or(&none), expressions: self.expressions };
+        if let Some(Body::Consumer(group)) = self.groups.get_mut(&id) {
+            group.leave_classic(leave, request, catalog, &mut self.turn);
+            self.settle(&id);
+            return;
+        }
         if let Some(group) = self.groups.classic(&id) {
             group.leave(leave, request, &mut self.turn);
         } else {
@@ -333,7 +355,27 @@ impl Leading<'_> {
                 group.heartbeat(beat, request, catalog, &mut self.turn);
             }
         }
-        self.groups.rearm(&id);
+        self.settle(&id);
+    }
+
+    /// A group of the new protocol that only members of the classic one are left in becomes a classic one; they have to join
+    /// again. Then its timer is set.
+    fn settle(&mut self, id: &str) {
+        let classic = match self.groups.get(id) {
+            Some(Body::Consumer(group))
+                if group.is_all_classic() && self.turn.config.migration.downgrades() =>
+            {
+                group.to_classic(&self.turn).map(|classic| (classic, group.tombstones()))
+            }
+            Some(Body::Consumer(_) | Body::Classic(_)) | None => None,
+        };
+        if let Some((mut classic, mut records)) = classic {
+            records.push(classic.to_record());
+            self.turn.append(records);
+            classic.rebalance(&mut self.turn);
+            self.groups.insert_new(id.to_owned(), Body::Classic(classic));
+        }
+        self.groups.rearm(id);
     }
 
     /// The regular expression that the heartbeat brings, if any, is one, and there is room for it.
@@ -346,8 +388,11 @@ impl Leading<'_> {
         }
     }
 
-    /// There is a group of the new protocol: as it is, new, or in place of an empty classic one.
+    /// There is a group of the new protocol: as it is, new, in place of an empty classic one, or made of one with members.
     fn make_consumer(&mut self, beat: &ConsumerHeartbeat) -> Result<(), GroupError> {
+        if self.upgrade(beat)? {
+            return Ok(());
+        }
         let tombstone = match self.groups.get(&beat.group) {
             Some(Body::Consumer(_)) => return Ok(()),
             Some(Body::Classic(group)) if beat.member_epoch == 0 && group.is_deletable() => group.tombstone(),
@@ -363,5 +408,32 @@ impl Leading<'_> {
         let group = ConsumerGroup::new(beat.group.clone());
         self.groups.insert_new(beat.group.clone(), Body::Consumer(group));
         Ok(())
+    }
+
+    /// A consumer of the new protocol joins a classic group with members: the group becomes one of the new protocol, and the
+    /// members go on in it. Whether that was so.
+    fn upgrade(&mut self, beat: &ConsumerHeartbeat) -> Result<bool, GroupError> {
+        let (Some(topics), Some(Body::Classic(group))) = (self.topics, self.groups.get_mut(&beat.group))
+        else {
+            return Ok(false);
+        };
+        if beat.member_epoch != 0 || group.is_deletable() || !self.turn.config.migration.upgrades() {
+            return Ok(false);
+        }
+        let Some(migrating) = group.migrating() else { return Ok(false) };
+        if group.members_len() >= self.turn.config.members_max.min(MEMBERS_MAX) {
+            return Err(GroupError::GroupMaxSizeReached);
+        }
+        for waiting in group.take_waiting() {
+            self.turn.refuse(waiting, GroupError::RebalanceInProgress);
+        }
+        let mut records: Vec<_> = group.tombstone().into_iter().collect();
+        let catalog = &mut Catalog { topics, expressions: self.expressions };
+        let (group, made) =
+            ConsumerGroup::from_classic(&beat.group, migrating, group.generation(), catalog, &self.turn);
+        records.extend(made);
+        self.turn.append(records);
+        self.groups.insert_new(beat.group.clone(), Body::Consumer(group));
+        Ok(true)
     }
 }

@@ -26,6 +26,54 @@ pub struct GroupsConfig {
     pub consumer_session_timeout: Duration,
     /// `group.consumer.heartbeat.interval.ms`, told to members of the new protocol.
     pub consumer_heartbeat_interval: Duration,
+    /// `group.consumer.migration.policy`: which way a group with members may change its protocol.
+    pub migration: MigrationPolicy,
+}
+
+/// Which way a group may change its protocol while it has members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// Neither.
+    Disabled,
+    /// From the classic protocol to the new one: when a consumer of the new one joins.
+    Upgrade,
+    /// From the new protocol to the classic one: when the last consumer of the new one goes, and others stay.
+    Downgrade,
+    /// Both.
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// All, with Kafka's words for them.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("bidirectional", Self::Bidirectional),
+        ("upgrade", Self::Upgrade),
+        ("downgrade", Self::Downgrade),
+        ("disabled", Self::Disabled),
+    ];
+
+    /// Whether a classic group may become one of the new protocol.
+    #[must_use]
+    pub const fn upgrades(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Bidirectional)
+    }
+
+    /// Whether a group of the new protocol may become a classic one.
+    #[must_use]
+    pub const fn downgrades(self) -> bool {
+        matches!(self, Self::Downgrade | Self::Bidirectional)
+    }
+
+    /// Kafka's word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Upgrade => "upgrade",
+            Self::Downgrade => "downgrade",
+            Self::Bidirectional => "bidirectional",
+        }
+    }
 }
 
 impl Default for GroupsConfig {
@@ -41,6 +89,7 @@ impl Default for GroupsConfig {
             commit_timeout: Duration::from_secs(5),
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
+            migration: MigrationPolicy::Bidirectional,
         }
     }
 }

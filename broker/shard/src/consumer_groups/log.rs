@@ -240,7 +240,10 @@ fn record_bytes(record: &GroupRecord) -> usize {
         }
         GroupRecord::ConsumerMember { value, .. } => {
             let topics = value.iter().flat_map(|member| &member.subscribed_topics);
-            topics.map(|topic| topic.len() + 2).sum()
+            let classic = value.iter().flat_map(|member| &member.classic);
+            let protocols = classic.flat_map(|classic| &classic.protocols);
+            let said: usize = protocols.map(|said| said.name.len() + said.metadata.len() + 6).sum();
+            said + topics.map(|topic| topic.len() + 2).sum::<usize>()
         }
         GroupRecord::ConsumerTarget { value, .. } => value.as_ref().map_or(0, assignment_bytes),
         GroupRecord::ConsumerCurrent { value, .. } => value

@@ -29,8 +29,6 @@
 //! * A request that a later one of the same member supersedes is answered (`REBALANCE_IN_PROGRESS`); Kafka drops it.
 //! * Offsets expire in groups without members only; Kafka also lets those go that a live group's members no longer
 //!   subscribe to. An emptied group of the new protocol keeps its offsets for the whole retention from then on.
-//! * A group changes its type while it is empty only: otherwise JoinGroup gets `INCONSISTENT_GROUP_PROTOCOL`, a
-//!   ConsumerGroupHeartbeat `GROUP_ID_NOT_FOUND`. There is no migration of a live group, member by member.
 //! * What a regular expression matches is told in the answer to the heartbeat that brings it; Kafka looks in the
 //!   background, and tells it with a later one. If topics are named beside a new expression, these come first, as there.
 //!   Topics that come in a burst are followed at once and then after two heartbeat intervals; in Kafka, after ten
@@ -41,6 +39,10 @@
 //!   both.
 //! * Racks are kept and shown, and do not decide assignments.
 //! * What has no bound in Kafka has one here ([`limits`]).
+//!
+//! A group changes its protocol while its members live, as in Kafka from 4.0 on: it becomes one of the new protocol when a
+//! consumer of that joins, in which members of the classic one go on; and a classic one when the last of the others goes
+//! ([`limits::MigrationPolicy`]). So consumers change it by a rolling restart, and change it back by another one.
 //!
 //! A commit may cross a heartbeat: in an older epoch it is taken for partitions that the member has had since then, as in
 //! Kafka from 4.3 on (KIP-1251). A leader reads that from the log; records of earlier versions do not say it, and the

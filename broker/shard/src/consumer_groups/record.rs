@@ -3,6 +3,7 @@
 //! Invariant: replay needs no order but that of records with the same key, so a log whose older records of a key were
 //! compacted away leads to the same state.
 
+use super::types::GroupProtocol;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -169,6 +170,17 @@ pub struct ConsumerMemberValue {
     pub subscribed_regex: Option<String>,
     /// The assignor that it asks for.
     pub server_assignor: Option<String>,
+    /// Of a member that speaks the classic protocol.
+    pub classic: Option<ClassicSupport>,
+}
+
+/// What a member says that speaks the classic protocol in a group of the new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassicSupport {
+    /// Silent this long, it is removed.
+    pub session_timeout_ms: u32,
+    /// What it can do, the best first: should the group become a classic one.
+    pub protocols: Vec<GroupProtocol>,
 }
 
 /// Where a member stands on its way to its target.

@@ -9,6 +9,7 @@ mod consumer_model;
 mod expressions;
 mod late_commits;
 mod ledger;
+mod migrating;
 mod model;
 mod offsets;
 mod world;

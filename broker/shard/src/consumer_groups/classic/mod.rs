@@ -5,12 +5,16 @@
 //! assignment is lost with the coordinator; its members are told to join again, as in Kafka.
 //!
 //! In reading order: this file (what a group is), `join` (who may join), `rebalance` (from joining to the next
-//! generation), `sync` (assignments, heartbeats, leaving), `view` (what is shown and checked).
+//! generation), `sync` (assignments, heartbeats, leaving), `view` (what is shown and checked),
+//! `convert` (to the new protocol and back).
 
+mod convert;
 mod join;
 mod rebalance;
 mod sync;
 mod view;
+
+pub(super) use convert::Migrating;
 
 use super::record::{ClassicMemberValue, ClassicValue, GroupRecord};
 use super::types::GroupProtocol;

@@ -34,7 +34,7 @@ impl ClassicGroup {
     }
 
     /// Members changed: all have to join again.
-    pub(super) fn rebalance(&mut self, turn: &mut Turn<'_>) {
+    pub fn rebalance(&mut self, turn: &mut Turn<'_>) {
         match self.state {
             State::PreparingRebalance(_) => self.maybe_complete_join(turn),
             State::Empty => self.prepare_first(turn),

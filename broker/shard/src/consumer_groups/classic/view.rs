@@ -99,4 +99,4 @@ impl ClassicGroup {
 }
 
 /// The protocol type of consumers.
-const CONSUMER: &str = "consumer";
+pub(super) const CONSUMER: &str = "consumer";

@@ -1,13 +1,18 @@
 //! The reading half: see [`super`] for the layout.
 
-use super::{CURRENT_VERSION_WITH_EPOCHS, MEMBER_VERSION_WITH_EXPRESSION, RecordError, VALUE_VERSION};
+use super::{
+    CURRENT_VERSION_WITH_EPOCHS, MEMBER_VERSION_WITH_CLASSIC, MEMBER_VERSION_WITH_EXPRESSION, RecordError,
+    VALUE_VERSION,
+};
 use crate::consumer_groups::limits::{
-    ASSIGNED_PARTITIONS_MAX, ASSIGNED_TOPICS_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, SUBSCRIBED_TOPICS_MAX,
+    ASSIGNED_PARTITIONS_MAX, ASSIGNED_TOPICS_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, PROTOCOLS_MAX,
+    SUBSCRIBED_TOPICS_MAX,
 };
 use crate::consumer_groups::record::{
-    Assignment, ClassicMemberValue, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue,
-    GroupRecord, MemberState, OffsetValue, PartitionEpochs,
+    Assignment, ClassicMemberValue, ClassicSupport, ClassicValue, ConsumerMemberValue, ConsumerValue,
+    CurrentValue, GroupRecord, MemberState, OffsetValue, PartitionEpochs,
 };
+use crate::consumer_groups::types::GroupProtocol;
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -60,7 +65,7 @@ pub(super) fn consumer(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<Group
 
 pub(super) fn consumer_member(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
     let (group, member_id) = (text(key)?, text(key)?);
-    let value = versioned(bytes, MEMBER_VERSION_WITH_EXPRESSION, |version, reader| {
+    let value = versioned(bytes, MEMBER_VERSION_WITH_CLASSIC, |version, reader| {
         let value = ConsumerMemberValue {
             instance_id: optional_text(reader)?,
             rack_id: optional_text(reader)?,
@@ -70,10 +75,20 @@ pub(super) fn consumer_member(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Rea
             subscribed_topics: list(reader, SUBSCRIBED_TOPICS_MAX, 2, text)?.into_iter().collect(),
             subscribed_regex: None,
             server_assignor: optional_text(reader)?,
+            classic: None,
         };
         let with_expression = version == MEMBER_VERSION_WITH_EXPRESSION;
         let subscribed_regex = if with_expression { Some(text(reader)?) } else { None };
-        Ok(ConsumerMemberValue { subscribed_regex, ..value })
+        let classic = if version == MEMBER_VERSION_WITH_CLASSIC {
+            let session_timeout_ms = reader.u32()?;
+            let protocols = list(reader, PROTOCOLS_MAX, 6, |reader| {
+                Ok(GroupProtocol { name: text(reader)?, metadata: byte_string(reader)? })
+            })?;
+            Some(ClassicSupport { session_timeout_ms, protocols })
+        } else {
+            None
+        };
+        Ok(ConsumerMemberValue { subscribed_regex, classic, ..value })
     })?;
     Ok(GroupRecord::ConsumerMember { group, member_id, value })
 }

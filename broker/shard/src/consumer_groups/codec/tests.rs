@@ -1,11 +1,13 @@
 use super::*;
 use crate::consumer_groups::record::{
-    Assignment, ClassicMemberValue, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue,
-    MemberState, OffsetValue, PartitionEpochs,
+    Assignment, ClassicMemberValue, ClassicSupport, ClassicValue, ConsumerMemberValue, ConsumerValue,
+    CurrentValue, MemberState, OffsetValue, PartitionEpochs,
 };
 use crate::consumer_groups::testing::Chance;
+use crate::consumer_groups::types::GroupProtocol;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use raftline_proto::time::Timestamp;
 
 fn text(chance: &mut Chance) -> String {
@@ -54,6 +56,10 @@ fn member(chance: &mut Chance) -> ClassicMemberValue {
     }
 }
 
+fn protocol(chance: &mut Chance) -> GroupProtocol {
+    GroupProtocol { name: text(chance), metadata: byte_string(chance) }
+}
+
 fn record(chance: &mut Chance) -> GroupRecord {
     let group = text(chance);
     let live = chance.below(4) > 0;
@@ -88,6 +94,7 @@ fn record(chance: &mut Chance) -> GroupRecord {
             GroupRecord::Consumer { group, value }
         }
         3 => {
+            let speaks_classic = chance.below(3) == 0;
             let value = live.then(|| ConsumerMemberValue {
                 instance_id: optional(chance),
                 rack_id: optional(chance),
@@ -95,8 +102,12 @@ fn record(chance: &mut Chance) -> GroupRecord {
                 client_host: text(chance),
                 rebalance_timeout_ms: int32(chance).cast_unsigned(),
                 subscribed_topics: (0..chance.below(4)).map(|_| text(chance)).collect(),
-                subscribed_regex: optional(chance),
+                subscribed_regex: optional(chance).filter(|_| !speaks_classic),
                 server_assignor: optional(chance),
+                classic: speaks_classic.then(|| ClassicSupport {
+                    session_timeout_ms: int32(chance).cast_unsigned(),
+                    protocols: (0..chance.below(4)).map(|_| protocol(chance)).collect(),
+                }),
             });
             GroupRecord::ConsumerMember { group, member_id: text(chance), value }
         }
@@ -208,8 +219,25 @@ fn a_member_with_an_expression_has_the_second_version() {
     let second: Vec<u8> = [2].into_iter().chain(rest).chain([2, 0, b'a', b'.']).collect();
     assert_eq!((&same_key, value.as_ref()), (&key, Some(&second)));
     assert_eq!(GroupRecord::decode(&key, Some(&second)), Ok(member(Some("a."))));
-    let third: Vec<u8> = [3].into_iter().chain(rest).collect();
-    assert_eq!(GroupRecord::decode(&key, Some(&third)), Err(RecordError::Version { found: 3 }));
+    let next: Vec<u8> = [4].into_iter().chain(rest).collect();
+    assert_eq!(GroupRecord::decode(&key, Some(&next)), Err(RecordError::Version { found: 4 }));
+}
+
+/// A member that speaks the classic protocol has the third version.
+#[test]
+fn a_member_of_the_classic_protocol_has_the_third_version() {
+    let protocols = vec![GroupProtocol { name: "r".into(), metadata: vec![8, 9] }];
+    let value = ConsumerMemberValue {
+        rebalance_timeout_ms: 7,
+        classic: Some(ClassicSupport { session_timeout_ms: 6, protocols }),
+        ..ConsumerMemberValue::default()
+    };
+    let record = GroupRecord::ConsumerMember { group: "g".into(), member_id: "m".into(), value: Some(value) };
+    let (key, value) = record.encode();
+    let first = [3, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0];
+    let said = [6, 0, 0, 0, 1, 0, 0, 0, 1, 0, b'r', 2, 0, 0, 0, 8, 9];
+    assert_eq!(value, Some([&first[..], &said].concat()));
+    assert_eq!(GroupRecord::decode(&key, value.as_deref()), Ok(record));
 }
 
 /// Where a member is has a version of its own if it has had partitions since an earlier epoch, and no other layout if not.

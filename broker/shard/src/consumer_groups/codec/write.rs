@@ -1,6 +1,9 @@
 //! The writing half: see [`super`] for the layout.
 
-use super::{CURRENT_VERSION_WITH_EPOCHS, MEMBER_VERSION_WITH_EXPRESSION, VALUE_VERSION, kind};
+use super::{
+    CURRENT_VERSION_WITH_EPOCHS, MEMBER_VERSION_WITH_CLASSIC, MEMBER_VERSION_WITH_EXPRESSION, VALUE_VERSION,
+    kind,
+};
 use crate::consumer_groups::record::{
     Assignment, ClassicValue, ConsumerMemberValue, ConsumerValue, CurrentValue, GroupRecord, MemberState,
     OffsetValue, PartitionEpochs,
@@ -55,6 +58,9 @@ pub(super) fn value(record: &GroupRecord) -> Option<Vec<u8>> {
 
 fn version(record: &GroupRecord) -> u8 {
     match record {
+        GroupRecord::ConsumerMember { value: Some(value), .. } if value.classic.is_some() => {
+            MEMBER_VERSION_WITH_CLASSIC
+        }
         GroupRecord::ConsumerMember { value: Some(value), .. } if value.subscribed_regex.is_some() => {
             MEMBER_VERSION_WITH_EXPRESSION
         }
@@ -120,7 +126,14 @@ fn consumer_member(writer: &mut Writer, value: &ConsumerMemberValue) {
         text(writer, topic);
     }
     optional_text(writer, value.server_assignor.as_ref());
-    if let Some(regex) = &value.subscribed_regex {
+    if let Some(classic) = &value.classic {
+        writer.u32(classic.session_timeout_ms);
+        count(writer, classic.protocols.len());
+        for protocol in &classic.protocols {
+            text(writer, &protocol.name);
+            bytes(writer, &protocol.metadata);
+        }
+    } else if let Some(regex) = &value.subscribed_regex {
         text(writer, regex);
     }
 }

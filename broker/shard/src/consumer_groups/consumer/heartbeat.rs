@@ -1,5 +1,6 @@
 //! One heartbeat: who is it, what changed, what is the target now, and what is the member's next step.
 
+use super::convert::session_ends;
 use super::reconcile::reconcile;
 use super::{ConsumerGroup, Session};
 use crate::consumer_groups::assignor::{assign, preferred};
@@ -55,7 +56,7 @@ impl ConsumerGroup {
         if group.epoch > group.target_epoch {
             self.make_target(catalog, &mut plan);
         }
-        let (before, after) = self.step(&beat, &mut plan);
+        let (before, after) = self.step(&beat.member_id, beat.owned.as_ref(), &mut plan);
         self.begin_session(&beat.member_id, &before, &after, turn);
         turn.append_each(plan);
         let subscribes = beat.subscribed_topics.is_some() || beat.subscribed_regex.is_some();
@@ -79,7 +80,10 @@ impl ConsumerGroup {
             && *holder != beat.member_id
         {
             return match self.state.currents.get(holder) {
-                Some(current) if joins && current.member_epoch == LEFT_FOR_A_WHILE => {
+                // One that spoke the classic protocol is restarted with the new one.
+                Some(current)
+                    if joins && (current.member_epoch == LEFT_FOR_A_WHILE || self.is_classic(holder)) =>
+                {
                     Ok(Who::InPlaceOf(holder.clone()))
                 }
                 Some(_) | None if joins => Err(GroupError::UnreleasedInstanceId),
@@ -115,7 +119,7 @@ impl ConsumerGroup {
     }
 
     /// A static member comes back: it has what its predecessor had.
-    fn replace(&mut self, old_id: &str, id: &str, plan: &mut Vec<GroupRecord>) {
+    pub(super) fn replace(&mut self, old_id: &str, id: &str, plan: &mut Vec<GroupRecord>) {
         let member = self.state.members.get(old_id).cloned();
         let target = self.state.targets.get(old_id).cloned();
         let assigned = self.state.currents.get(old_id).map(|current| current.assigned.clone());
@@ -160,6 +164,7 @@ impl ConsumerGroup {
             after.subscribed_regex = Some(text.clone()).filter(|text| !text.is_empty());
             self.note_unresolved(&after);
         }
+        after.classic = None;
         if beat.server_assignor.is_some() {
             after.server_assignor.clone_from(&beat.server_assignor);
         }
@@ -175,7 +180,7 @@ impl ConsumerGroup {
 
     /// The target for the group epoch. The record that says so comes last: a leader that finds only some of the
     /// targets makes them anew.
-    fn make_target(&mut self, catalog: &mut Catalog<'_>, plan: &mut Vec<GroupRecord>) {
+    pub(super) fn make_target(&mut self, catalog: &mut Catalog<'_>, plan: &mut Vec<GroupRecord>) {
         let assignor = preferred(&self.state.members);
         let matches = self.matches(catalog);
         let targets = assign(assignor, &self.state.members, &matches, &self.state.targets, catalog.topics);
@@ -191,27 +196,28 @@ impl ConsumerGroup {
     }
 
     /// The member's next step towards its target: where it was and where it is.
-    fn step(
+    pub(super) fn step(
         &mut self,
-        beat: &ConsumerHeartbeat,
+        id: &str,
+        owned: Option<&Assignment>,
         plan: &mut Vec<GroupRecord>,
     ) -> (CurrentValue, CurrentValue) {
-        let known = self.state.currents.get(&beat.member_id);
+        let known = self.state.currents.get(id);
         let before = known.cloned().unwrap_or_default();
         let nothing = Assignment::new();
-        let target = self.state.targets.get(&beat.member_id).unwrap_or(&nothing);
-        let others = self.state.currents.iter().filter(|(id, _)| **id != beat.member_id);
+        let target = self.state.targets.get(id).unwrap_or(&nothing);
+        let others = self.state.currents.iter().filter(|(other, _)| **other != id);
         let others: Vec<&CurrentValue> = others.map(|(_, current)| current).collect();
         let target_epoch = self.group_value().target_epoch;
-        let after = reconcile(&before, target_epoch, target, beat.owned.as_ref(), &others);
+        let after = reconcile(&before, target_epoch, target, owned, &others);
         if known != Some(&after) {
-            let (group, member_id) = (self.id.clone(), beat.member_id.clone());
+            let (group, member_id) = (self.id.clone(), String::from(id));
             self.plan(GroupRecord::ConsumerCurrent { group, member_id, value: Some(after.clone()) }, plan);
         }
         (before, after)
     }
 
-    fn begin_session(
+    pub(super) fn begin_session(
         &mut self,
         member_id: &str,
         before: &CurrentValue,
@@ -229,8 +235,8 @@ impl ConsumerGroup {
             MemberState::UnrevokedPartitions => Some(now + span),
             MemberState::Stable | MemberState::UnreleasedPartitions => None,
         };
-        let ends = now + turn.config.consumer_session_timeout;
-        self.sessions.insert(String::from(member_id), Session { ends, revoke_by });
+        let ends = session_ends(member, turn.config.consumer_session_timeout, now);
+        self.sessions.insert(String::from(member_id), Session { ends, revoke_by, rejoin_by: None });
     }
 }
 

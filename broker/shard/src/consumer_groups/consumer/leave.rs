@@ -43,7 +43,8 @@ impl ConsumerGroup {
     pub fn tick(&mut self, catalog: &mut Catalog<'_>, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
         let due = self.sessions.iter().filter(|(_, session)| {
-            session.ends <= now || session.revoke_by.is_some_and(|deadline| deadline <= now)
+            let is_due = |deadline: Option<_>| deadline.is_some_and(|deadline| deadline <= now);
+            session.ends <= now || is_due(session.revoke_by) || is_due(session.rejoin_by)
         });
         let due: Vec<String> = due.map(|(id, _)| id.clone()).collect();
         if !due.is_empty() {
@@ -71,7 +72,7 @@ impl ConsumerGroup {
 
     /// Takes members out. The group epoch moves first: whatever part of this a new leader finds, it makes another
     /// target.
-    fn fence(
+    pub(super) fn fence(
         &mut self,
         ids: &[String],
         catalog: &mut Catalog<'_>,

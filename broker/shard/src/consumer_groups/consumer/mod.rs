@@ -8,8 +8,11 @@
 //! from it, and no answer goes out before everything appended until then is committed.
 //!
 //! In reading order: this file (what a group is), `heartbeat` (a member's heartbeat, step by step), `reconcile`
-//! (one member's next step), `following` (topics and expressions), `leave` (who goes), `view` (what is shown and checked).
+//! (one member's next step), `classic` (members that speak the classic protocol), `convert` (from and to a classic group),
+//! `following` (topics and expressions), `leave` (who goes), `view` (what is shown and checked).
 
+mod classic;
+mod convert;
 mod following;
 mod heartbeat;
 mod leave;
@@ -51,6 +54,8 @@ struct Session {
     ends: Monotonic,
     /// It kept for too long what it has to give up.
     revoke_by: Option<Monotonic>,
+    /// It speaks the classic protocol, and neither joined again nor asked for its part.
+    rejoin_by: Option<Monotonic>,
 }
 
 impl ConsumerGroup {
@@ -66,8 +71,9 @@ impl ConsumerGroup {
             let current = state.currents.get(member_id);
             let revoking = current.is_some_and(|current| current.state == MemberState::UnrevokedPartitions);
             let span = Duration::from_millis(u64::from(member.rebalance_timeout_ms));
-            let ends = now + config.consumer_session_timeout;
-            (member_id.clone(), Session { ends, revoke_by: revoking.then(|| now + span) })
+            let ends = convert::session_ends(Some(member), config.consumer_session_timeout, now);
+            let revoke_by = revoking.then(|| now + span);
+            (member_id.clone(), Session { ends, revoke_by, rejoin_by: None })
         };
         let sessions = state.members.iter().map(session).collect();
         Self { id: id.to_owned(), state: state.clone(), sessions, following: Following::default() }
@@ -86,7 +92,10 @@ impl ConsumerGroup {
     /// When the group has to be looked at next.
     pub fn deadline(&self) -> Option<Monotonic> {
         let sessions = self.sessions.values();
-        let ends = sessions.flat_map(|session| session.revoke_by.into_iter().chain([session.ends]));
+        let ends = sessions.flat_map(|session| {
+            let calls = session.revoke_by.into_iter().chain(session.rejoin_by);
+            calls.chain([session.ends])
+        });
         ends.chain(self.following.deadline()).min()
     }
 

@@ -43,6 +43,7 @@ impl ConsumerGroup {
                 subscribed_regex: member.subscribed_regex.clone(),
                 assignment: current.assigned,
                 target: self.state.targets.get(member_id).cloned().unwrap_or_default(),
+                is_classic: member.classic.is_some(),
             }
         };
         ConsumerDescription {
@@ -66,7 +67,11 @@ impl ConsumerGroup {
         }
         let checked = self.check_member(&commit.member_id, commit.generation);
         match self.state.currents.get(&commit.member_id) {
-            Some(current) if checked.is_err() && current.has_had(commit) => Ok(()),
+            Some(current)
+                if checked.is_err() && !self.is_classic(&commit.member_id) && current.has_had(commit) =>
+            {
+                Ok(())
+            }
             Some(_) | None => checked,
         }
     }
@@ -98,12 +103,18 @@ impl ConsumerGroup {
         self.state.members.iter().find(|(_, member)| holds(member)).map(|(id, _)| id)
     }
 
+    /// Whether the member speaks the classic protocol.
+    pub(super) fn is_classic(&self, id: &str) -> bool {
+        self.state.members.get(id).is_some_and(|member| member.classic.is_some())
+    }
+
     fn check_member(&self, id: &str, epoch: i32) -> Result<(), GroupError> {
         if !self.state.members.contains_key(id) {
             return Err(GroupError::UnknownMemberId);
         }
         match self.state.currents.get(id) {
             Some(current) if current.member_epoch == epoch => Ok(()),
+            Some(_) | None if self.is_classic(id) => Err(GroupError::IllegalGeneration),
             Some(_) | None => Err(GroupError::StaleMemberEpoch),
         }
     }

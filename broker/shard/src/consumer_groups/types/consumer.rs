@@ -95,4 +95,6 @@ pub struct ConsumerMemberDescription {
     pub assignment: Assignment,
     /// What it is to own in the end.
     pub target: Assignment,
+    /// Whether it speaks the classic protocol.
+    pub is_classic: bool,
 }
