@@ -1,7 +1,7 @@
 //! When a producer's batch is refused, and what is answered then.
 
 use crate::error::ErrorCode;
-use raftline_proto::batch::{BatchError, Codec};
+use raftline_proto::batch::{BatchError, Codec, RecordError};
 
 /// Kafka's code for what [`raftline_proto::batch::validate`] found.
 ///
@@ -16,6 +16,9 @@ pub const fn error_code(error: &BatchError) -> ErrorCode {
         BatchError::TooLarge { .. } | BatchError::UnpackedTooLarge { .. } => ErrorCode::MessageTooLarge,
         BatchError::Codec { .. } => ErrorCode::UnsupportedCompressionType,
         BatchError::Transactional => ErrorCode::UnsupportedForMessageFormat,
+        BatchError::Record { reason: RecordError::TimestampRefused { .. }, .. } => {
+            ErrorCode::InvalidTimestamp
+        }
         // A second batch behind the first, an old record format and the like: sent like this on purpose.
         BatchError::Trailing { .. }
         | BatchError::Magic { .. }

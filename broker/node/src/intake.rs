@@ -3,21 +3,35 @@
 use bytes::Bytes;
 use raftline_proto::batch::{self, BatchError, BatchView, RecordError};
 use raftline_proto::entry::BatchInfo;
-use raftline_shard::coordinator::configs::Cleanup;
+use raftline_proto::time::Timestamp;
+use raftline_shard::coordinator::configs::{Cleanup, timestamps_taken};
 use std::collections::BTreeMap;
 
-/// Checks a batch for a topic with these configs. Where the topic is compacted every record needs a key: so packed
-/// records are unpacked for that.
+/// Checks a batch for a topic with these configs. Where the topic is compacted every record needs a key, and where it
+/// bounds the times of records each has to be within: so packed records are unpacked for that.
 ///
 /// # Errors
 /// The first thing found wrong.
-pub(crate) fn validate(configs: &BTreeMap<String, String>, bytes: &Bytes) -> Result<BatchInfo, BatchError> {
+pub(crate) fn validate(
+    configs: &BTreeMap<String, String>,
+    now: Timestamp,
+    bytes: &Bytes,
+) -> Result<BatchInfo, BatchError> {
     let info = batch::validate(bytes)?;
-    if Cleanup::of(configs).compacts() {
+    let (needs_keys, times) = (Cleanup::of(configs).compacts(), timestamps_taken(configs, now));
+    if needs_keys || times.is_some() {
         let view = BatchView::open(bytes)?;
         for (record, at) in view.records().zip(0..) {
-            if record?.key.is_none() {
+            let record = record?;
+            if needs_keys && record.key.is_none() {
                 return Err(BatchError::Record { at, reason: RecordError::NoKey });
+            }
+            let found = record.timestamp;
+            if let Some((first, last)) = times
+                && !(first..=last).contains(&found)
+            {
+                let reason = RecordError::TimestampRefused { found, first, last };
+                return Err(BatchError::Record { at, reason });
             }
         }
     }
@@ -49,7 +63,33 @@ const BLAMED_RECORDS_MAX: usize = 1000;
 mod tests {
     use super::*;
     use raftline_proto::batch::{Builder, Codec};
-    use raftline_proto::time::Timestamp;
+
+    const NOW: Timestamp = Timestamp(1);
+
+    #[test]
+    fn records_have_times_that_the_topic_takes() {
+        let bound = |name: &str| (format!("message.timestamp.{name}.max.ms"), "1000".to_owned());
+        let configs = BTreeMap::from([bound("before"), bound("after")]);
+        for codec in [Codec::None, Codec::Lz4] {
+            let check = |times: &[i64]| {
+                let mut builder = Builder::new(codec);
+                for time in times {
+                    builder.push(Timestamp(*time), None, Some(b"value"), &[]).unwrap();
+                }
+                let batch = builder.build();
+                assert!(validate(&BTreeMap::new(), Timestamp(5000), &batch).is_ok());
+                match validate(&configs, Timestamp(5000), &batch) {
+                    Err(BatchError::Record { at, reason: RecordError::TimestampRefused { found, .. } }) => {
+                        Some((at, found.get()))
+                    }
+                    taken => taken.map(|_| None).unwrap(),
+                }
+            };
+            assert_eq!(check(&[4000, 6000, 5000]), None, "{codec}");
+            assert_eq!(check(&[5000, 3999, 5000]), Some((1, 3999)), "{codec}");
+            assert_eq!(check(&[5000, 5000, 6001]), Some((2, 6001)), "{codec}");
+        }
+    }
 
     #[test]
     fn records_of_compacted_topics_have_keys() {
@@ -64,12 +104,12 @@ mod tests {
             };
             let (keyed, keyless) = (batch(&[Some(b"a"), Some(b"")]), batch(&[Some(b"a"), None]));
             for policy in ["compact", "compact,delete"] {
-                assert!(validate(&configs(policy), &keyed).is_ok());
+                assert!(validate(&configs(policy), NOW, &keyed).is_ok());
                 let refused = Err(BatchError::Record { at: 1, reason: RecordError::NoKey });
-                assert_eq!(validate(&configs(policy), &keyless), refused, "{policy}, {codec}");
+                assert_eq!(validate(&configs(policy), NOW, &keyless), refused, "{policy}, {codec}");
             }
-            assert!(validate(&configs("delete"), &keyless).is_ok());
-            assert!(validate(&BTreeMap::new(), &keyless).is_ok());
+            assert!(validate(&configs("delete"), NOW, &keyless).is_ok());
+            assert!(validate(&BTreeMap::new(), NOW, &keyless).is_ok());
         }
     }
 }

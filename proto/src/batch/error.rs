@@ -3,6 +3,7 @@
 use super::Codec;
 use crate::cursor::CursorError;
 use crate::limits::BATCH_RECORDS_MAX;
+use crate::time::Timestamp;
 use core::fmt;
 
 /// What is wrong with a batch. [`BatchError::is_corrupt`] tells damage from a well-formed batch that is refused.
@@ -130,6 +131,15 @@ pub enum RecordError {
     },
     /// Its timestamp does not fit 64 bits.
     Timestamp,
+    /// Its time is not one that the topic takes.
+    TimestampRefused {
+        /// The time.
+        found: Timestamp,
+        /// The first that is taken.
+        first: Timestamp,
+        /// The last that is taken.
+        last: Timestamp,
+    },
     /// It has no key, and is meant for a compacted topic.
     NoKey,
     /// More headers than [`crate::limits::RECORD_HEADERS_MAX`], or fewer than none.
@@ -246,6 +256,14 @@ impl fmt::Display for RecordError {
             Self::Trailing { bytes } => write!(formatter, "{bytes} bytes after its last field"),
             Self::OffsetDelta { found } => write!(formatter, "offset delta {found} is not its place"),
             Self::Timestamp => write!(formatter, "its timestamp does not fit 64 bits"),
+            Self::TimestampRefused { found, first, last } => write!(
+                formatter,
+                "its timestamp {} is not within message.timestamp.before.max.ms and message.timestamp.after.max.ms: the \
+                 topic takes {} to {} now",
+                found.get(),
+                first.get(),
+                last.get()
+            ),
             Self::NoKey => write!(formatter, "it has no key, and the topic is compacted by keys"),
             Self::HeaderCount { found } => write!(formatter, "{found} headers"),
             Self::AfterLast { bytes } => write!(formatter, "{bytes} bytes follow the last record"),

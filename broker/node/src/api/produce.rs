@@ -108,7 +108,9 @@ impl Intake {
             return Err(errors::internal_topic(named.topic, "it is written by brokers alone"));
         }
         let (image, group) = self.broker.hosted(named)?;
-        let batch = intake::validate(&image.configs, &bytes).map_err(|found| errors::batch(named, &found))?;
+        let now = self.broker.clock.now().wall;
+        let batch =
+            intake::validate(&image.configs, now, &bytes).map_err(|found| errors::batch(named, &found))?;
         let kilobytes = u32::try_from(bytes.len().div_ceil(1024)).unwrap_or(u32::MAX).max(1);
         let permit = Arc::clone(&self.broker.produce_budget).acquire_many_owned(kilobytes).await;
         let permit = permit.map_err(|_| errors::stopping())?;

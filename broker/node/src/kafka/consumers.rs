@@ -97,7 +97,10 @@ pub(super) async fn describe(
     let mut groups = Vec::with_capacity(request.group_ids.len());
     for group in request.group_ids {
         let asked = GroupRequest::ConsumerDescribe { group: group.to_string() };
-        let response = described::DescribedGroup::default().with_group_id(group.clone());
+        let mut response = described::DescribedGroup::default().with_group_id(group.clone());
+        if request.include_authorized_operations {
+            response.authorized_operations = metadata::GROUP_OPERATIONS;
+        }
         groups.push(match door.groups.ask(&group, asked).await {
             Ok(GroupResponse::ConsumerDescribed(found)) => described_group(door, version, response, found),
             Ok(other) => response.with_error_code(unexpected(&other)),

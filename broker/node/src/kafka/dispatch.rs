@@ -64,7 +64,7 @@ pub(super) async fn decide(door: &Door, peer: &Peer, request: &Request, body: Bo
         Body::DescribeCluster(body) => encode(header, &metadata::describe_cluster(door, &body)),
         Body::ListOffsets(body) => encode(header, &offsets::list(door, header.version, body).await),
         Body::OffsetForLeaderEpoch(body) => encode(header, &offsets::of_leader_epochs(door, body).await),
-        Body::InitProducerId(body) => encode(header, &topics::init_producer(door, &body).await),
+        Body::InitProducerId(body) => encode(header, &topics::init_producer(door, peer, header, &body).await),
         Body::CreateTopics(body) => encode(header, &topics::create(door, body).await),
         Body::DeleteTopics(body) => encode(header, &topics::delete(door, header.version, body).await),
         Body::DeleteRecords(body) => encode(header, &deletion::delete(door, body).await),
@@ -73,7 +73,7 @@ pub(super) async fn decide(door: &Door, peer: &Peer, request: &Request, body: Bo
         Body::AlterConfigs(body) => encode(header, &configs::alter(door, body).await),
         Body::IncrementalAlterConfigs(body) => encode(header, &configs::alter_some(door, body).await),
         Body::DescribeLogDirs(body) => encode(header, &log_dirs::describe(door, body).await),
-        Body::FindCoordinator(body) => encode(header, &groups::find(door, header.version, body).await),
+        Body::FindCoordinator(body) => encode(header, &groups::find(door, peer, header, body).await),
         Body::JoinGroup(body) => encode(header, &groups::join(door, peer, header, body).await),
         Body::SyncGroup(body) => encode(header, &groups::sync(door, header.version, body).await),
         Body::Heartbeat(body) => encode(header, &groups::heartbeat(door, body).await),
@@ -100,6 +100,9 @@ pub(super) fn encode<A: messages::Answer>(header: &Header, answer: &A) -> Result
     let frame = messages::encode(header.version, header.correlation_id, answer);
     frame.map(|frame| vec![frame]).map_err(Close::refused)
 }
+
+/// What clients with a transactional id are told.
+pub(super) const NO_TRANSACTIONS: &str = "transactions are not served yet: produce without transactional.id";
 
 /// The code of no error.
 pub(super) const OK: i16 = ErrorCode::None.code();

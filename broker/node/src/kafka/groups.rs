@@ -1,7 +1,11 @@
 //! Consumer groups: who coordinates them, and their members in the classic protocol.
 
 use super::connection::Peer;
-use super::{Door, dispatch::OK, metadata, text};
+use super::{
+    Door,
+    dispatch::{NO_TRANSACTIONS, OK},
+    metadata, text,
+};
 use crate::api::make_groups_topic;
 use bytes::Bytes;
 use raftline_kafka::error::ErrorCode;
@@ -26,21 +30,31 @@ use raftline_shard::consumer_groups::types::{
     GroupType, Heartbeat, JoinGroup, Joined, LeaveGroup, LeavingMember, ListGroups, MemberIdRule, SyncGroup,
 };
 
+/// Tells the operator which client wants what there is not: the client itself may say no more than a number.
+pub(super) fn warn_of_transactions(door: &Door, peer: &Peer, header: &Header) {
+    if let Some(left_out) = door.closes.admit(door.broker.clock.monotonic()) {
+        let client = header.client_id.as_deref().unwrap_or_default();
+        tracing::warn!(peer = ?peer.address, client, left_out, "{NO_TRANSACTIONS}");
+    }
+}
+
 /// Answers FindCoordinator. The internal topic is made when the first one asks.
 pub(super) async fn find(
     door: &Door,
-    version: i16,
+    peer: &Peer,
+    header: &Header,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
+    let version = header.version;
     let keys = if version >= BATCHED_FROM { request.coordinator_keys } else { vec![request.key] };
     let mut coordinators = Vec::with_capacity(keys.len());
     for key in keys {
         let found = match request.key_type {
             GROUPS => coordinator(door, &key).await,
-            // Not served yet. The code is final for a producer, as that of InitProducerId.
+            // Not served yet. The code is final for every client, as that of InitProducerId, and says nothing of rights.
             TRANSACTIONS => {
-                let why = "transactions are not served yet: produce without transactional.id";
-                Err((ErrorCode::TransactionalIdAuthorizationFailed, why.to_owned()))
+                warn_of_transactions(door, peer, header);
+                Err((ErrorCode::InvalidRequest, NO_TRANSACTIONS.to_owned()))
             }
             _ => Err((ErrorCode::InvalidRequest, "only groups have coordinators here".to_owned())),
         };

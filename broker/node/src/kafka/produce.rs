@@ -1,6 +1,7 @@
 //! Produce: appended in the order of arrival, answered when every partition has answered.
 
 use super::connection::{Answer, Close, Later};
+use super::dispatch::NO_TRANSACTIONS;
 use super::{Door, errors, metadata, text};
 use crate::handle::ReplySink;
 use crate::intake;
@@ -101,15 +102,14 @@ async fn begin(
     let record = usize::try_from(index).ok().and_then(|at| topic.partitions.get(at));
     let Some(record) = record else { return refused(ErrorCode::UnknownTopicOrPartition, String::new()) };
     if order.transactional {
-        let why = "transactions are not served yet: produce without transactional.id";
-        return refused(ErrorCode::TransactionalIdAuthorizationFailed, why.into());
+        return refused(ErrorCode::InvalidRequest, NO_TRANSACTIONS.into());
     }
     let durability = match awaited(order.acks, &topic.configs) {
         Ok(durability) => durability,
         Err(why) => return refused(ErrorCode::InvalidRequiredAcks, why),
     };
     let bytes = partition.records.unwrap_or_default();
-    let checked = match intake::validate(&topic.configs, &bytes) {
+    let checked = match intake::validate(&topic.configs, door.broker.clock.now().wall, &bytes) {
         Ok(checked) => checked,
         Err(found) => {
             return Waiting::Decided(Box::new(ProducePartitionAnswer {

@@ -1,5 +1,7 @@
 //! What changes the cluster's metadata: topics made, deleted and grown, and producer ids.
 
+use super::connection::Peer;
+use super::groups::warn_of_transactions;
 use super::{Door, dispatch::OK, errors, metadata, text};
 use crate::api::{decide, rehearse};
 use raftline_kafka::error::ErrorCode;
@@ -15,6 +17,7 @@ use raftline_kafka::kafka_protocol::messages::{
     DeleteTopicsRequest, DeleteTopicsResponse, InitProducerIdRequest, InitProducerIdResponse, ProducerId,
     TopicName,
 };
+use raftline_kafka::request::Header;
 use raftline_proto::api::{
     AddPartitionsRequest, CreateTopicRequest, DeleteTopicRequest, InitProducerRequest,
 };
@@ -223,10 +226,16 @@ pub(super) async fn add_partitions(
 }
 
 /// Answers InitProducerId: an id for an idempotent producer. Transactions are not served yet.
-pub(super) async fn init_producer(door: &Door, request: &InitProducerIdRequest) -> InitProducerIdResponse {
+pub(super) async fn init_producer(
+    door: &Door,
+    peer: &Peer,
+    header: &Header,
+    request: &InitProducerIdRequest,
+) -> InitProducerIdResponse {
     let answer = InitProducerIdResponse::default().with_producer_id(ProducerId(-1)).with_producer_epoch(-1);
     if request.transactional_id.is_some() {
-        return answer.with_error_code(ErrorCode::TransactionalIdAuthorizationFailed.code());
+        warn_of_transactions(door, peer, header);
+        return answer.with_error_code(ErrorCode::InvalidRequest.code());
     }
     let reply = decide(&door.broker, tonic::Request::new(InitProducerRequest {})).await;
     match reply.error {

@@ -271,7 +271,7 @@ async fn init_producer_id() {
         ids.push(answer.producer_id);
         let transactional = request.with_transactional_id(Some(TransactionalId(text("x"))));
         let answer = connection.ask(version, &transactional).await;
-        assert_eq!((answer.error_code, answer.producer_id.0), (53, -1), "transactions are not served");
+        assert_eq!((answer.error_code, answer.producer_id.0), (42, -1), "transactions are not served");
     }
     lone.stop().await;
 }

@@ -72,7 +72,7 @@ async fn transactions_have_no_coordinator() {
     let lone = Lone::start().await;
     let mut connection = lone.connect().await;
     for version in 1..=6 {
-        for (kind, expected) in [(1, 53), (9, 42)] {
+        for (kind, expected) in [(1, 42), (9, 42)] {
             let mut request = FindCoordinatorRequest::default().with_key_type(kind);
             if version < 4 {
                 request = request.with_key(text("x"));

@@ -145,10 +145,10 @@ async fn what_would_be_a_lie_is_refused_by_name() {
              records, which is 1 of the topic's 1 replicas: more cannot be promised",
         ),
         (
-            "compression.type",
-            "gzip",
-            "Invalid value gzip for configuration compression.type: batches are stored as their producers packed \
-             them; set compression.type there; it must be producer",
+            "compression.zstd.level",
+            "3",
+            "Invalid value 3 for configuration compression.zstd.level: batches are stored as their producers packed \
+             them; leave it out",
         ),
         (
             "retention.ms",

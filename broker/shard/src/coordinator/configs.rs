@@ -3,7 +3,8 @@
 //! A value is taken only if the topic behaves as it says. So where Kafka knows a config and this broker does one thing
 //! anyway, that one value is taken and any other refused with the reason; a value that promises less than is done (how
 //! often to sync, how many replicas to wait for) is taken, since it is kept. Every default is a value that is taken, so
-//! that a client can read all configs and send them back.
+//! that a client can read all configs and send them back. Kafka's configs of files that are made otherwise here are kept
+//! and told back, and have no effect; their documentation says so.
 //!
 //! In reading order: this file ([`ConfigKey`], the checks, [`Settings`]), [`table`] (all keys). `docs/topic-configs.md`
 //! is the same for people; a test compares them.
@@ -18,10 +19,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use raftline_proto::limits::BATCH_BYTES_MAX;
+use raftline_proto::time::Timestamp;
 
 pub use table::CONFIG_KEYS;
 use table::{
-    CLEANUP_POLICY, DELETE_RETENTION_MS, MAX_COMPACTION_LAG_MS, MAX_MESSAGE_BYTES, MESSAGE_TIMESTAMP_TYPE,
+    CLEANUP_POLICY, DELETE_RETENTION_MS, MAX_COMPACTION_LAG_MS, MAX_MESSAGE_BYTES,
+    MESSAGE_TIMESTAMP_AFTER_MAX_MS, MESSAGE_TIMESTAMP_BEFORE_MAX_MS, MESSAGE_TIMESTAMP_TYPE,
     MIN_CLEANABLE_DIRTY_RATIO, MIN_COMPACTION_LAG_MS, MIN_INSYNC_REPLICAS, RAFTLINE_DURABILITY, REFUSED,
     RETENTION_BYTES, RETENTION_MS, SEGMENT_BYTES, SEGMENT_MS,
 };
@@ -124,6 +127,9 @@ impl ConfigKey {
                 Ok(value) => ((0.0..=1.0).contains(&value), "out of range"),
                 Err(_) => (false, "not a number"),
             },
+            Values::Words(words) if self.kind == ConfigKind::Boolean => {
+                (words.iter().any(|word| word.eq_ignore_ascii_case(text)), "unknown here")
+            }
             Values::Words(words) => (words.contains(&text), "unknown here"),
             Values::AnyOf(words) => {
                 (list(text).next().is_some() && list(text).all(|word| words.contains(&word)), "unknown here")
@@ -345,6 +351,24 @@ pub fn timestamp_type(configs: &BTreeMap<String, String>) -> TimestampType {
         Some("LogAppendTime") => TimestampType::LogAppendTime,
         Some(_) | None => TimestampType::CreateTime,
     }
+}
+
+/// The times that a topic's records may have when a batch comes in at `now`, both ends among them; `None` if any will do,
+/// as it does where the broker gives the time.
+#[must_use]
+pub fn timestamps_taken(
+    configs: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> Option<(Timestamp, Timestamp)> {
+    let is_set = |key: &ConfigKey| configs.contains_key(key.name);
+    if !is_set(&MESSAGE_TIMESTAMP_AFTER_MAX_MS) && !is_set(&MESSAGE_TIMESTAMP_BEFORE_MAX_MS) {
+        return None;
+    }
+    let ms = |key: &ConfigKey| key.whole(configs).unwrap_or(i64::MAX);
+    let (before, after) = (ms(&MESSAGE_TIMESTAMP_BEFORE_MAX_MS), ms(&MESSAGE_TIMESTAMP_AFTER_MAX_MS));
+    let is_bounded = before < i64::MAX || after < i64::MAX;
+    let bounds = (Timestamp(now.get().saturating_sub(before)), Timestamp(now.get().saturating_add(after)));
+    (is_bounded && timestamp_type(configs) == TimestampType::CreateTime).then_some(bounds)
 }
 
 /// `raftline.durability`: what a Kafka producer's `acks=all` waits for.

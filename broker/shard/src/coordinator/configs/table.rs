@@ -45,6 +45,24 @@ pub(super) const MESSAGE_TIMESTAMP_TYPE: ConfigKey = key(
     "Whose time records have: their producer's, or that of the broker when it took their batch.",
 );
 
+/// How far ahead a record's time may be.
+pub(super) const MESSAGE_TIMESTAMP_AFTER_MAX_MS: ConfigKey = key(
+    "message.timestamp.after.max.ms",
+    Long,
+    Value("9223372036854775807"),
+    Whole { min: 0, max: i64::MAX },
+    "How many milliseconds a record's time may be ahead of the broker's: a batch with one that is further ahead is refused. Without effect with message.timestamp.type=LogAppendTime.",
+);
+
+/// How far back a record's time may be.
+pub(super) const MESSAGE_TIMESTAMP_BEFORE_MAX_MS: ConfigKey = key(
+    "message.timestamp.before.max.ms",
+    Long,
+    Value("9223372036854775807"),
+    Whole { min: 0, max: i64::MAX },
+    "How many milliseconds a record's time may be behind the broker's: a batch with one that is further behind is refused. Without effect with message.timestamp.type=LogAppendTime.",
+);
+
 /// What happens to old records.
 pub(in crate::coordinator) const CLEANUP_POLICY: ConfigKey = key(
     "cleanup.policy",
@@ -145,22 +163,22 @@ pub(super) const SEGMENT_MS: ConfigKey = key(
 );
 
 /// All of them, by name.
-pub const CONFIG_KEYS: [ConfigKey; 28] = [
+pub const CONFIG_KEYS: [ConfigKey; 29] = [
     CLEANUP_POLICY,
-    only(
+    key(
         "compression.type",
         Text,
-        "producer",
-        "batches are stored as their producers packed them; set compression.type there",
-        "How batches are packed on disk: as their producers packed them.",
+        Value("producer"),
+        Words(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        "Kept, without effect: batches are stored as their producers packed them.",
     ),
     DELETE_RETENTION_MS,
-    only(
+    key(
         "file.delete.delay.ms",
         Long,
-        "0",
-        "a deleted segment's file goes at once",
-        "How many milliseconds a deleted segment's file stays on disk: it goes at once.",
+        Value("60000"),
+        Whole { min: 0, max: i64::MAX },
+        "Kept, without effect: a deleted segment's file goes at once.",
     ),
     key(
         "flush.messages",
@@ -183,12 +201,12 @@ pub const CONFIG_KEYS: [ConfigKey; 28] = [
         "replication is not throttled",
         "Replicas whose replication is throttled on their followers: none.",
     ),
-    only(
+    key(
         "index.interval.bytes",
         Int,
-        "16384",
-        "the index has a point each 16 KiB",
-        "How many bytes of log lie between two points of its index.",
+        Value("4096"),
+        Whole { min: 0, max: i32::MAX as i64 },
+        "Kept, without effect: the index has a point each 16 KiB.",
     ),
     only(
         "leader.replication.throttled.replicas",
@@ -213,30 +231,18 @@ pub const CONFIG_KEYS: [ConfigKey; 28] = [
     ),
     MAX_COMPACTION_LAG_MS,
     MAX_MESSAGE_BYTES,
-    only(
-        "message.timestamp.after.max.ms",
-        Long,
-        "9223372036854775807",
-        "the times that producers give are not checked",
-        "How far a record's time may be ahead of the broker's: any time is taken.",
-    ),
-    only(
-        "message.timestamp.before.max.ms",
-        Long,
-        "9223372036854775807",
-        "the times that producers give are not checked",
-        "How far a record's time may be behind the broker's: any time is taken.",
-    ),
+    MESSAGE_TIMESTAMP_AFTER_MAX_MS,
+    MESSAGE_TIMESTAMP_BEFORE_MAX_MS,
     MESSAGE_TIMESTAMP_TYPE,
     MIN_CLEANABLE_DIRTY_RATIO,
     MIN_COMPACTION_LAG_MS,
     MIN_INSYNC_REPLICAS,
-    only(
+    key(
         "preallocate",
         Boolean,
-        "true",
-        "room for segments is always made ahead",
-        "Whether room for a segment is made ahead of the writes: always, in steps.",
+        Value("false"),
+        Words(&["false", "true"]),
+        "Kept, without effect: room for a segment is always made ahead of the writes, in steps.",
     ),
     RAFTLINE_DURABILITY,
     only(
@@ -249,12 +255,19 @@ pub const CONFIG_KEYS: [ConfigKey; 28] = [
     RETENTION_BYTES,
     RETENTION_MS,
     SEGMENT_BYTES,
-    only(
+    key(
+        "segment.index.bytes",
+        Int,
+        Value("10485760"),
+        Whole { min: 4, max: i32::MAX as i64 },
+        "Kept, without effect: the index is in memory and has no file.",
+    ),
+    key(
         "segment.jitter.ms",
         Long,
-        "0",
-        "segments are sealed without jitter",
-        "By how many milliseconds at most a segment is sealed earlier than segment.ms says, by chance: never earlier.",
+        Value("0"),
+        Whole { min: 0, max: i64::MAX },
+        "Kept, without effect: segments are sealed without jitter.",
     ),
     SEGMENT_MS,
     only(
@@ -267,13 +280,12 @@ pub const CONFIG_KEYS: [ConfigKey; 28] = [
 ];
 
 /// Kafka's topic configs that no value makes true here, and why.
-pub const REFUSED: [(&str, &str); 6] = [
+pub const REFUSED: [(&str, &str); 5] = [
     ("compression.gzip.level", NEVER_REPACKED),
     ("compression.lz4.level", NEVER_REPACKED),
     ("compression.zstd.level", NEVER_REPACKED),
     ("remote.log.copy.disable", "there is no remote storage; leave it out"),
     ("remote.log.delete.on.disable", "there is no remote storage; leave it out"),
-    ("segment.index.bytes", "the index is in memory and has no file; leave it out"),
 ];
 
 const NEVER_REPACKED: &str = "batches are stored as their producers packed them; leave it out";

@@ -75,16 +75,18 @@ fn wrong_values_are_named() {
         ("raftline.durability", "all", "unknown here; it must be one of quorum, memory, leader, none"),
         (
             "compression.type",
-            "zstd",
-            "batches are stored as their producers packed them; set compression.type there; it must be producer",
+            "lzma",
+            "unknown here; it must be one of producer, uncompressed, gzip, snappy, lz4, zstd",
         ),
+        ("preallocate", "yes", "unknown here; it must be one of false, true"),
         (
             "unclean.leader.election.enable",
             "true",
             "only a replica with every committed record can lead; it must be false",
         ),
         ("leader.replication.throttled.replicas", "0:1", "replication is not throttled; it must be empty"),
-        ("segment.index.bytes", "10485760", "the index is in memory and has no file; leave it out"),
+        ("segment.index.bytes", "3", "out of range; it must be from 4 to 2147483647"),
+        ("compression.zstd.level", "3", "batches are stored as their producers packed them; leave it out"),
     ];
     for (name, value, why) in cases {
         assert_eq!(refused(name, value).as_deref(), Some(why), "{name}={value}");
@@ -104,6 +106,14 @@ fn values_may_be_written_as_kafka_reads_them() {
         ("cleanup.policy", " delete"),
         ("message.timestamp.type", "LogAppendTime"),
         ("flush.messages", "9223372036854775807"),
+        // Kafka's defaults of what is kept without effect, and what Connect asks for.
+        ("file.delete.delay.ms", "60000"),
+        ("index.interval.bytes", "4096"),
+        ("preallocate", "FALSE"),
+        ("segment.index.bytes", "10485760"),
+        ("segment.jitter.ms", "0"),
+        ("message.timestamp.after.max.ms", "3600000"),
+        ("compression.type", "lz4"),
     ] {
         assert_eq!(check_config(name, value), Ok(()), "{name}={value}");
     }
@@ -204,4 +214,19 @@ fn the_cleanup_policy_decides_what_applies() {
         assert_eq!(settings.dirty_ratio_millionths, 250_000);
     }
     assert_eq!(Settings::of(&BTreeMap::new()).cleanup, Cleanup::Delete);
+}
+
+#[test]
+fn the_times_of_records_are_bounded_where_that_is_set() {
+    let now = Timestamp(1_000_000);
+    let taken = |entries: &[(&str, &str)]| {
+        timestamps_taken(&configs(entries), now).map(|(first, last)| (first.get(), last.get()))
+    };
+    let (before, after) = ("message.timestamp.before.max.ms", "message.timestamp.after.max.ms");
+    assert_eq!(taken(&[]), None);
+    assert_eq!(taken(&[(after, "9223372036854775807")]), None);
+    assert_eq!(taken(&[(after, "100")]), Some((i64::MIN + 1_000_001, 1_000_100)));
+    assert_eq!(taken(&[(before, "100")]), Some((999_900, i64::MAX)));
+    assert_eq!(taken(&[(before, "0"), (after, "0")]), Some((1_000_000, 1_000_000)));
+    assert_eq!(taken(&[(before, "0"), ("message.timestamp.type", "LogAppendTime")]), None);
 }
