@@ -343,7 +343,7 @@ mod tests {
         };
         assert!(known(7).await, "there is nobody else");
         for peer in [2, 3] {
-            view.set_liveness(NodeId(peer), LivenessChange::Up, Monotonic::ZERO);
+            view.set_liveness(NodeId(peer), &LivenessChange::Up, Monotonic::ZERO);
         }
         view.heard_of_applied(NodeId(2), Index(7));
         assert!(!known(7).await, "one has said nothing");
@@ -353,9 +353,9 @@ mod tests {
         assert!(known(7).await);
         view.heard_of_applied(NodeId(3), Index(5));
         assert!(!known(7).await, "it was restarted");
-        view.set_liveness(NodeId(3), LivenessChange::Down, Monotonic::ZERO);
+        view.set_liveness(NodeId(3), &LivenessChange::Down, Monotonic::ZERO);
         assert!(known(7).await, "it does not answer");
-        view.set_liveness(NodeId(3), LivenessChange::Up, Monotonic::ZERO);
+        view.set_liveness(NodeId(3), &LivenessChange::Up, Monotonic::ZERO);
         view.heard_of_closed(NodeId(3), vec![GroupId::COORDINATOR]);
         assert!(known(7).await, "its copy of the metadata is closed");
         view.heard_of_closed(NodeId(3), vec![GROUP]);
