@@ -24,6 +24,10 @@ pub const PARKED_DELETIONS_MAX: usize = 1_024;
 /// Coordinator commands that wait for their commit.
 pub const PARKED_COMMANDS_MAX: usize = 1_024;
 
+/// Producer ids that the coordinator's leader takes at once. A change of the metadata costs what there is of it; what is left
+/// of a block when another one leads is lost.
+pub const PRODUCER_IDS_BLOCK: u64 = 1_000;
+
 /// What one fetch is given at most, whatever it asks for. One whole batch is always given.
 pub const FETCH_BYTES_MAX: u64 = 16 << 20;
 

@@ -10,7 +10,8 @@ use crate::partition::Partition;
 use crate::produce::{Admission, Receipt, Waiting, refuse};
 use crate::tail::{Tail, TailBody, TailEntry};
 use crate::types::{
-    CoordinatorCommand, CoordinatorError, Durability, Effect, FetchError, ProduceError, Reply, RequestId,
+    CoordinatorCommand, CoordinatorError, CoordinatorReply, Durability, Effect, FetchError, ProduceError,
+    Reply, RequestId,
 };
 use alloc::vec;
 use alloc::vec::Vec;
@@ -163,6 +164,9 @@ impl Group {
         if self.leading.is_some() {
             self.propose_first_records(turn);
         }
+        if *command == CoordinatorCommand::AllocateProducerId && self.give_id(request, deadline, turn) {
+            return;
+        }
         match self.plan(command, turn) {
             Err(error) => turn.effects.push(answer(request, Err(error))),
             Ok((records, reply)) => {
@@ -179,6 +183,9 @@ impl Group {
                 match (entry, &self.stage, &mut self.body) {
                     (None, _, _) => turn.effects.push(answer(request, Ok(reply))),
                     (Some(entry), Stage::Open(_), Body::Coordinator(coordinator)) => {
+                        if let CoordinatorReply::ProducerId(first) = reply {
+                            coordinator.take_ids(first, entry);
+                        }
                         coordinator.parked.park(request, entry, deadline, reply);
                     }
                     // The proposal closed the group, which answered all who waited then.
@@ -188,6 +195,23 @@ impl Group {
                 }
             }
         }
+    }
+
+    /// Gives a producer id out of the block that this leader has taken; `false` if there is none left.
+    fn give_id<P>(&mut self, request: RequestId, deadline: Monotonic, turn: &mut Turn<'_, P>) -> bool {
+        let applied = self.tail.applied();
+        let (Some(_), Body::Coordinator(coordinator)) = (self.leading, &mut self.body) else { return false };
+        if coordinator.parked.len() >= PARKED_COMMANDS_MAX {
+            return false;
+        }
+        let Some((id, entry)) = coordinator.next_id() else { return false };
+        let reply = CoordinatorReply::ProducerId(id);
+        if entry.index <= applied {
+            turn.effects.push(answer(request, Ok(reply)));
+        } else {
+            coordinator.parked.park(request, entry, deadline, reply);
+        }
+        true
     }
 
     fn plan<P>(&self, command: &CoordinatorCommand, turn: &Turn<'_, P>) -> Plan {

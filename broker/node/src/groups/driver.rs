@@ -308,6 +308,13 @@ impl Driver {
         if self.image.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &image)) {
             return;
         }
+        if let Some(seen) = &self.image
+            && same_topics(seen, &image)
+        {
+            // Brokers came, or producer ids were given away: nothing that concerns groups.
+            self.image = Some(image);
+            return;
+        }
         let topics = image.topics.values().map(|topic| {
             let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
             (topic.name.clone(), TopicImage { partitions, id: topic.id.0 })
@@ -315,6 +322,12 @@ impl Driver {
         self.groups.topics_changed(self.clock.now(), &topics.collect(), outputs);
         self.image = Some(image);
     }
+}
+
+/// Whether two images have the same topics: a topic that did not change is shared by them.
+fn same_topics(one: &MetadataImage, other: &MetadataImage) -> bool {
+    one.topics.len() == other.topics.len()
+        && one.topics.values().zip(other.topics.values()).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
 /// The records of the oldest append, once it is acknowledged.

@@ -12,12 +12,13 @@ pub mod placement;
 pub mod plan;
 
 use crate::image::MetadataImage;
+use crate::limits;
 use crate::parking::Parking;
 use crate::tail::{Tail, TailBody, TailEntry};
 use crate::types::{CoordinatorError, CoordinatorReply, Effect, Reply, RequestId, ShardAlarm};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use raftline_proto::ids::{GroupId, Index};
+use raftline_proto::ids::{EntryId, GroupId, Index, ProducerId};
 use raftline_proto::metadata::MetadataRecord;
 use raftline_proto::time::Monotonic;
 
@@ -30,6 +31,16 @@ pub(crate) struct Coordinator {
     planned: Option<MetadataImage>,
     /// Commands that wait for their commit.
     pub parked: Parking<CoordinatorReply>,
+    /// Producer ids that this leader has taken and not given away, and the entry that takes them: whoever else ever leads
+    /// begins behind them.
+    ids: Option<Ids>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ids {
+    next: ProducerId,
+    left: u64,
+    entry: EntryId,
 }
 
 impl Coordinator {
@@ -76,9 +87,24 @@ impl Coordinator {
         }
     }
 
+    /// A block of producer ids is taken by `entry`; the first of them is given away with it.
+    pub fn take_ids(&mut self, first: ProducerId, entry: EntryId) {
+        self.ids =
+            Some(Ids { next: ProducerId(first.get() + 1), left: limits::PRODUCER_IDS_BLOCK - 1, entry });
+    }
+
+    /// The next producer id of the block, and the entry that it waits for; `None` if there is none left.
+    pub fn next_id(&mut self) -> Option<(ProducerId, EntryId)> {
+        let ids = self.ids.as_mut().filter(|ids| ids.left > 0)?;
+        let id = ids.next;
+        (ids.next, ids.left) = (ProducerId(id.get() + 1), ids.left - 1);
+        Some((id, ids.entry))
+    }
+
     /// This replica leads no more: what waits has an unknown outcome.
     pub fn stop_leading<P>(&mut self, effects: &mut Vec<Effect<P>>) {
         self.planned = None;
+        self.ids = None;
         self.refuse_from(Index::ZERO, &CoordinatorError::OutcomeUnknown, effects);
     }
 

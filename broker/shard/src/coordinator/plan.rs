@@ -7,7 +7,7 @@ use super::names::check_topic_name;
 use super::placement::place;
 use crate::config::TopicDefaults;
 use crate::image::{MetadataImage, TopicImage};
-use crate::limits::CLUSTER_PARTITIONS_MAX;
+use crate::limits::{CLUSTER_PARTITIONS_MAX, PRODUCER_IDS_BLOCK};
 use crate::types::{CoordinatorCommand, CoordinatorError, CoordinatorReply};
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -57,7 +57,8 @@ pub fn plan(situation: Situation<'_>, command: &CoordinatorCommand) -> Plan {
         CoordinatorCommand::AddPartitions { name, total } => add_partitions(situation, name, *total),
         CoordinatorCommand::AllocateProducerId => {
             let id = image.next_producer;
-            let next = ProducerId(id.get() + 1);
+            // The leader gives the others away by itself.
+            let next = ProducerId(id.get() + PRODUCER_IDS_BLOCK);
             Ok((vec![MetadataRecord::ProducerIds { next }], CoordinatorReply::ProducerId(id)))
         }
     }

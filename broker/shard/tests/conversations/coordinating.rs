@@ -6,6 +6,7 @@ use raftline_proto::entry::{EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, GroupId, Incarnation, NodeId, ProducerId, TopicId};
 use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
 use raftline_shard::coordinator::internal::{GROUPS_TOPIC, groups_topic_configs};
+use raftline_shard::limits::PRODUCER_IDS_BLOCK;
 use raftline_shard::types::{
     ConfigFault, CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, FetchError, LogConfig,
     ProduceError, Reply, ShardAlarm,
@@ -90,6 +91,40 @@ fn producer_ids_are_unique_across_leaders() {
         world.leader(GroupId::COORDINATOR);
         world.start(leader);
     }
+}
+
+#[test]
+fn a_thousand_producer_ids_cost_one_entry() {
+    let mut world = World::registered();
+    let leader = world.leader(GroupId::COORDINATOR);
+    let last = |world: &mut World| world.node(leader).disk.live[&GroupId::COORDINATOR].log.last().index;
+    let before = last(&mut world);
+    let deadline = world.deadline(Duration::from_secs(5));
+    let command = CoordinatorCommand::AllocateProducerId;
+    // Many at once, of which all but the first come before the block is committed; and then one by one.
+    let mut asked = Vec::new();
+    for _ in 0..700 {
+        let command = command.clone();
+        asked.push(world.ask(leader, |request| Event::Coordinate { request, command, deadline }));
+    }
+    let mut ids: BTreeSet<u64> = BTreeSet::new();
+    for request in asked {
+        match world.shard_answer(request) {
+            Reply::Coordinated(Ok(CoordinatorReply::ProducerId(id))) => {
+                assert!(ids.insert(id.get()), "{id} twice")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for _ in 700..PRODUCER_IDS_BLOCK {
+        match world.coordinate(leader, command.clone()) {
+            Ok(CoordinatorReply::ProducerId(id)) => assert!(ids.insert(id.get()), "{id} twice"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(last(&mut world).since(before), 1);
+    world.coordinate(leader, command).expect("the next block");
+    assert_eq!(last(&mut world).since(before), 2);
 }
 
 #[test]
