@@ -77,8 +77,12 @@ class Cluster:
     def log(self, broker):
         return self.directory / f"broker-{broker}.log"
 
+    def peers(self, _broker):
+        """Where a broker reaches the others, and itself."""
+        return enumerate(self.grpc, 1)
+
     def start(self, broker):
-        peers = [f"--peer={peer}=127.0.0.1:{port}" for peer, port in enumerate(self.grpc, 1)]
+        peers = [f"--peer={peer}=127.0.0.1:{port}" for peer, port in self.peers(broker)]
         command = [
             self.binary,
             f"--node-id={broker}",

@@ -70,6 +70,8 @@ pub struct Pulse {
     /// How this node is, as last said.
     condition: Condition,
     next_beat: Monotonic,
+    /// Since when it has beaten in time: before that, nothing here may have had a core.
+    awake_since: Monotonic,
     /// When a peer whose connection broke counts as down. Invariant: one item for each peer with a grace.
     graces: BTreeSet<(Monotonic, NodeId)>,
 }
@@ -100,6 +102,7 @@ impl Pulse {
             peers: BTreeMap::new(),
             condition: Condition { shards, ..Condition::default() },
             next_beat: now,
+            awake_since: now,
             graces: BTreeSet::new(),
         };
         pulse.learn(peers);
@@ -184,6 +187,7 @@ impl Pulse {
             // Nobody listened here meanwhile, be it that the process was stopped or had no core: that is not the peers'
             // silence.
             self.excuse(late, monotonic);
+            self.awake_since = monotonic;
         }
         while let Some((grace, node)) = self.graces.first().copied().filter(|(grace, _)| *grace <= monotonic)
         {
@@ -221,8 +225,9 @@ impl Pulse {
 
     /// The shards that do not go on.
     fn stuck(&self, now: Monotonic, busy: &[Option<Monotonic>]) -> Vec<u32> {
-        let is_stuck =
-            |since: &Option<Monotonic>| since.is_some_and(|since| now.since(since) >= self.timings.stuck);
+        let is_stuck = |since: &Option<Monotonic>| {
+            since.is_some_and(|since| now.since(since.max(self.awake_since)) >= self.timings.stuck)
+        };
         (0..).zip(busy).filter(|(_, since)| is_stuck(since)).map(|(shard, _)| shard).collect()
     }
 
@@ -387,10 +392,17 @@ mod tests {
             }
             condition.stuck
         };
-        assert_eq!(said(0, &[None, Some(at(0))]), []);
-        assert_eq!(said(1999, &[Some(at(1998)), Some(at(0))]), []);
-        assert_eq!(said(2100, &[Some(at(2050)), Some(at(0))]), [1]);
-        assert_eq!(said(2200, &[None, None]), []);
+        for ms in (0..2000).step_by(100) {
+            assert_eq!(said(ms, &[Some(at(ms)), Some(at(0))]), []);
+        }
+        assert_eq!(said(2000, &[Some(at(1950)), Some(at(0))]), [1]);
+        assert_eq!(said(2100, &[None, None]), []);
+        // Stopped for a minute, in the middle of a turn: the turn did not hang.
+        assert_eq!(said(62_100, &[Some(at(2050)), None]), []);
+        for ms in (62_200..64_100).step_by(100) {
+            assert_eq!(said(ms, &[Some(at(2050)), None]), []);
+        }
+        assert_eq!(said(64_100, &[Some(at(2050)), None]), [0], "now it does");
     }
 
     #[test]
