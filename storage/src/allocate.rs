@@ -8,12 +8,14 @@ use crate::disk::{Disk, DiskFile};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Room to be made at the end of a segment file. Run it on any thread, then give it back with
 /// [`crate::Log::allocated`].
 pub struct Allocation<D: Disk> {
     pub(crate) file: Arc<D::File>,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) sync_failed: AtomicBool,
 }
 
 /// Shared by the filler and the log.
@@ -44,9 +46,15 @@ impl<D: Disk> Allocation<D> {
     /// `StorageFull` among others. What was filled so far stays useful.
     pub fn run(&self) -> io::Result<()> {
         while self.progress.fill_chunk(|from, up_to| self.file.allocate(from, up_to))? {
-            self.file.sync_data()?;
+            self.file.sync_data().inspect_err(|_| self.sync_failed.store(true, Ordering::Relaxed))?;
         }
         Ok(())
+    }
+
+    /// Whether it was a sync that failed: of entries, too, perhaps. Stop the process.
+    #[must_use]
+    pub fn sync_failed(&self) -> bool {
+        self.sync_failed.load(Ordering::Relaxed)
     }
 }
 

@@ -4,9 +4,23 @@
 //! that holds the name; written bytes only after [`DiskFile::sync_data`]. The simulated disk takes both literally.
 
 use bytes::Bytes;
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+
+/// Keeps a directory's descriptor open: see [`Disk::hold_dir`].
+pub type DirHold = Arc<dyn Any + Send + Sync>;
+
+/// The kind of the error that says that there is no descriptor left.
+pub(crate) const SHORTAGE: io::ErrorKind = io::ErrorKind::ResourceBusy;
+
+/// Whether something could not be opened for want of a descriptor. It is no failed sync, and no damage: it may be tried
+/// again.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    error.kind() == SHORTAGE
+}
 
 /// A file system, or a part of one.
 pub trait Disk: Clone + Send + Sync + 'static {
@@ -54,6 +68,16 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// # Errors
     /// `NotFound` if there is none.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes a descriptor of a directory, for [`Disk::sync_dir`] to use as long as this is held: before a name in it changes
+    /// that must be made durable. Later there may be none left, and a name that cannot be made durable is a failed sync.
+    ///
+    /// # Errors
+    /// [`is_shortage`] if the process has no descriptor left. Nothing has happened: try again later.
+    fn hold_dir(&self, dir: &Path) -> io::Result<DirHold> {
+        let _ = dir;
+        Ok(Arc::new(()))
+    }
 
     /// Makes the names in a directory durable as they are now.
     ///

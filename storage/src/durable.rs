@@ -8,7 +8,7 @@
 //! 2. a new leader has 4 and 5 truncated and others appended: those lie at higher positions;
 //! 3. the sync completes: the last entry at or below its position is now 3, and only 3 counts as durable.
 
-use crate::disk::Disk;
+use crate::disk::{DirHold, Disk};
 use crate::log::{Durability, Log};
 use crate::sync::SyncTicket;
 use raftline_proto::ids::{EntryId, Position};
@@ -27,7 +27,8 @@ impl<D: Disk> Log<D> {
         Some(SyncTicket {
             disk: self.files.disk.clone(),
             files: durability.files.iter().map(|(file, _)| Arc::clone(file)).collect(),
-            dirs: durability.dirs.iter().map(|(dir, _)| dir.clone()).collect(),
+            _holds: durability.dirs.iter().map(|(_, _, hold)| Arc::clone(hold)).collect(),
+            dirs: durability.dirs.iter().map(|(dir, ..)| dir.clone()).collect(),
             through,
         })
     }
@@ -40,7 +41,7 @@ impl<D: Disk> Log<D> {
         let durability = &mut self.durability;
         durability.through = durability.through.max(position);
         durability.files.retain(|(_, through)| *through > position);
-        durability.dirs.retain(|(_, through)| *through > position);
+        durability.dirs.retain(|(_, through, _)| *through > position);
         while let Some((end, id)) = durability.marks.front().copied()
             && end <= position
         {
@@ -71,11 +72,11 @@ impl<D: Disk> Durability<D> {
     }
 
     /// Names in these directories changed, and must be durable with the position.
-    pub(crate) fn note_names(&mut self, dirs: Vec<PathBuf>, position: Position) {
-        for dir in dirs {
-            match self.dirs.iter_mut().find(|(held, _)| *held == dir) {
-                Some((_, through)) => *through = position,
-                None => self.dirs.push((dir, position)),
+    pub(crate) fn note_names(&mut self, dirs: Vec<(PathBuf, DirHold)>, position: Position) {
+        for (dir, hold) in dirs {
+            match self.dirs.iter_mut().find(|(held, ..)| *held == dir) {
+                Some((_, through, _)) => *through = position,
+                None => self.dirs.push((dir, position, hold)),
             }
         }
     }

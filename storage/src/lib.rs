@@ -38,7 +38,7 @@ mod walk;
 
 pub use allocate::Allocation;
 pub use compact::{Compacted, Compaction, CompactionFacts, CompactionRule};
-pub use disk::{Disk, DiskFile};
+pub use disk::{DirHold, Disk, DiskFile, is_shortage};
 pub use error::{AdoptError, AppendError, CompactionError, Damage, OpenError, ReadError, RetainError};
 pub use log::{Log, LogOptions};
 pub use read::{BatchesRead, EntriesRead};
@@ -46,5 +46,5 @@ pub use real::RealDisk;
 pub use recover::{Recovery, SegmentFacts};
 pub use scrub::{Scrub, Scrubbed, Suspect};
 pub use sim::SimDisk;
-pub use state::{GroupState, Lazy, StateError, StateFile, StateTicket};
+pub use state::{GroupState, Lazy, StateError, StateFile, StateTicket, StateWriteError};
 pub use sync::{SyncPart, SyncSet, SyncTicket};

@@ -5,7 +5,7 @@
 
 use crate::allocate::Progress;
 use crate::compact::{self, TempFiles};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{DirHold, Disk, DiskFile};
 use crate::error::{AppendError, OpenError};
 use crate::files::OpenFiles;
 use crate::recover::{self, Recovery};
@@ -66,7 +66,7 @@ pub(crate) struct Durability<D: Disk> {
     /// Files written since their last confirmed sync, with the position up to which.
     pub(crate) files: Vec<(Arc<D::File>, Position)>,
     /// Directories with new names, until a sync through the position is confirmed.
-    pub(crate) dirs: Vec<(PathBuf, Position)>,
+    pub(crate) dirs: Vec<(PathBuf, Position, DirHold)>,
     /// How far the last ticket went, and how much a ticket covers as a rule: a mean over about the last eight.
     pub(crate) ticketed: Position,
     pub(crate) sync_bytes_mean: u64,

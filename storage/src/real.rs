@@ -1,18 +1,19 @@
 //! The disk of the operating system.
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{DirHold, Disk, DiskFile, SHORTAGE};
 use crate::held::Held;
 use crate::map::Map;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::fs::FallocateFlags;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// The real file system.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct RealDisk {
     /// reports an error of the past only to descriptors that were open when it happened.
     own_filesystem: Option<Arc<File>>,
     held: Held,
+    /// Directories whose descriptor somebody holds.
+    dirs: Arc<Mutex<BTreeMap<PathBuf, Weak<File>>>>,
 }
 
 impl RealDisk {
@@ -30,8 +33,10 @@ impl RealDisk {
     /// If the directory cannot be opened.
     pub fn new(data_dir: &Path) -> io::Result<Self> {
         let directory = File::open(data_dir).map_err(|error| named(data_dir, &error))?;
-        let own = has_own_filesystem(data_dir)?;
-        Ok(Self { own_filesystem: own.then(|| Arc::new(directory)), held: Held::default() })
+        // Older kernels tell syncfs of no error of the past, so there it proves nothing.
+        let own = syncfs_tells_errors() && has_own_filesystem(data_dir)?;
+        let own_filesystem = own.then(|| Arc::new(directory));
+        Ok(Self { own_filesystem, held: Held::default(), dirs: Arc::default() })
     }
 
     fn open_with(&self, path: &Path, options: &OpenOptions) -> io::Result<Arc<RealFile>> {
@@ -44,6 +49,7 @@ impl RealDisk {
             sliced_up_to: AtomicU64::new(0),
             held: self.held.clone(),
             sync_failed: AtomicBool::new(false),
+            syncing: Mutex::new(()),
         }))
     }
 }
@@ -87,8 +93,21 @@ impl Disk for RealDisk {
         std::fs::remove_dir_all(dir).map_err(|error| named(dir, &error))
     }
 
+    fn hold_dir(&self, dir: &Path) -> io::Result<DirHold> {
+        let mut dirs = self.dirs.lock();
+        if let Some(directory) = dirs.get(dir).and_then(Weak::upgrade) {
+            return Ok(directory);
+        }
+        let directory = Arc::new(File::open(dir).map_err(|error| named(dir, &error))?);
+        dirs.retain(|_, held| held.strong_count() > 0);
+        dirs.insert(dir.to_path_buf(), Arc::downgrade(&directory));
+        Ok(directory)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir).and_then(|directory| directory.sync_all()).map_err(|error| named(dir, &error))
+        let held = self.dirs.lock().get(dir).and_then(Weak::upgrade);
+        let directory = held.map_or_else(|| File::open(dir).map(Arc::new), Ok);
+        directory.and_then(|directory| directory.sync_all()).map_err(|error| named(dir, &error))
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
@@ -124,6 +143,8 @@ pub struct RealFile {
     held: Held,
     /// Set by the first failed sync, for good.
     sync_failed: AtomicBool,
+    /// One sync at a time: the kernel tells an error once. Of two side by side one would come back as if all were well.
+    syncing: Mutex<()>,
 }
 
 impl RealFile {
@@ -242,6 +263,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let _one_at_a_time = self.syncing.lock();
         if self.sync_failed.load(Ordering::Acquire) {
             return Err(self.named(&io::Error::other("an earlier sync of this file failed")));
         }
@@ -306,7 +328,42 @@ fn has_own_filesystem(dir: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The error with the file's name before it, and the same kind.
+/// Whether `syncfs` tells of write-back errors: since Linux 5.8.
+fn syncfs_tells_errors() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    is_since_5_8(&release)
+}
+
+fn is_since_5_8(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= (5, 8),
+        _ => false,
+    }
+}
+
+/// The error with the file's name before it, and the same kind; one kind for all that say that no descriptor is left.
 fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    let none_left = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+    let is_short = error.raw_os_error().is_some_and(|code| none_left.contains(&code));
+    let kind = if is_short { SHORTAGE } else { error.kind() };
+    io::Error::new(kind, format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syncfs_is_believed_since_linux_5_8() {
+        for (release, believed) in [
+            ("5.8.0", true),
+            ("5.7.19-generic", false),
+            ("4.19", false),
+            ("6.1.0-13-amd64", true),
+            ("x", false),
+        ] {
+            assert_eq!(is_since_5_8(release), believed, "{release}");
+        }
+    }
 }

@@ -10,8 +10,9 @@ use crate::staged::Placement;
 use raftline_proto::ids::{EntryId, Offset, Position};
 use raftline_proto::time::Timestamp;
 use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 impl<D: Disk> Log<D> {
     /// Opens a new segment if the last one cannot take an entry of this size, time and placement.
@@ -49,6 +50,9 @@ impl<D: Disk> Log<D> {
         if first_ever {
             self.files.disk.create_dir_all(&self.files.dir)?;
         }
+        let depth = if first_ever { NEW_LOG_DIRS } else { 1 };
+        let hold = |dir: &Path| Ok((dir.to_path_buf(), self.files.disk.hold_dir(dir)?));
+        let dirs = self.files.dir.ancestors().take(depth).map(hold).collect::<io::Result<Vec<_>>>()?;
         let sequence = self.next_sequence;
         // Even if this fails: the name may be left behind.
         self.next_sequence += 1;
@@ -97,8 +101,6 @@ impl<D: Disk> Log<D> {
         });
         self.sealed = false;
         self.durability.note_written(&file, position);
-        let depth = if first_ever { NEW_LOG_DIRS } else { 1 };
-        let dirs: Vec<PathBuf> = self.files.dir.ancestors().take(depth).map(Path::to_path_buf).collect();
         self.durability.note_names(dirs, position);
         Ok(())
     }
@@ -125,7 +127,7 @@ impl<D: Disk> Log<D> {
         let file = self.files.get(sequence).ok()?;
         let progress = Progress::new(sequence, active.allocated, up_to);
         self.filling = Some(Arc::clone(&progress));
-        Some(Allocation { file, progress })
+        Some(Allocation { file, progress, sync_failed: AtomicBool::new(false) })
     }
 
     /// Takes an allocation back. A failure is no harm yet: the write that needs the room says so if there is none.

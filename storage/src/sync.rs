@@ -1,6 +1,6 @@
 //! Making things durable: what one log wants synced, and the rounds in which many are synced together.
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{DirHold, Disk, DiskFile};
 use crate::state::StateTicket;
 use raftline_proto::ids::Position;
 use std::collections::BTreeSet;
@@ -13,6 +13,8 @@ pub struct SyncTicket<D: Disk> {
     pub(crate) disk: D,
     pub(crate) files: Vec<Arc<D::File>>,
     pub(crate) dirs: Vec<PathBuf>,
+    /// Of these directories: a sync needs no descriptor more.
+    pub(crate) _holds: Vec<DirHold>,
     pub(crate) through: Position,
 }
 

@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 use raftline_proto::ids::{GroupId, Index};
 use raftline_proto::time::{Monotonic, Now};
 use raftline_shard::types::{Effect, Event, LogConfig};
-use raftline_storage::{Allocation, Disk, Lazy, Log, LogOptions, StateError, StateFile, StateTicket};
+use raftline_storage::{
+    Allocation, DirHold, Disk, Lazy, Log, LogOptions, StateError, StateFile, StateTicket, StateWriteError,
+};
 
 use crate::limits;
 use crate::payload::{OutReply, Payload};
@@ -63,6 +65,11 @@ pub struct Executor<D: Disk> {
     dirty: BTreeSet<GroupId>,
     /// Deleted groups whose directories are still where they were.
     doomed: Vec<GroupId>,
+    /// Groups whose logs could not be opened for want of a descriptor, and when to try again.
+    short: Vec<GroupId>,
+    short_until: Option<Monotonic>,
+    /// The descriptor of the directory in which a deleted group was renamed, until that is durable.
+    groups_dir_hold: Option<DirHold>,
     /// Directories of deleted groups, renamed, to be removed.
     trash: Vec<PathBuf>,
     resting: Resting,
@@ -122,6 +129,9 @@ impl<D: Disk> Executor<D> {
             refused: Vec::new(),
             dirty: BTreeSet::new(),
             doomed: Vec::new(),
+            short: Vec::new(),
+            short_until: None,
+            groups_dir_hold: None,
             trash: Vec::new(),
             resting: Resting::default(),
             compactions: Compactions::default(),
@@ -158,6 +168,7 @@ impl<D: Disk> Executor<D> {
         }
         self.write_all();
         self.tell_refused(answers);
+        self.open_again(now.monotonic, outside, answers);
         self.replay_some(outside, answers);
         self.begin_compaction(outside, answers);
         if self.sync == SyncState::Idle {
@@ -220,7 +231,21 @@ impl<D: Disk> Executor<D> {
     }
 
     /// An allocation came back.
-    pub fn allocated(&mut self, group: GroupId, allocation: Allocation<D>, result: io::Result<()>) {
+    pub fn allocated(
+        &mut self,
+        group: GroupId,
+        allocation: Allocation<D>,
+        result: io::Result<()>,
+        outside: &mut impl Outside<D>,
+    ) {
+        // It covered entries, too, and the kernel tells an error once.
+        if let Err(error) = &result
+            && allocation.sync_failed()
+        {
+            self.sync = SyncState::Failed;
+            outside.sync_failed(error);
+            return;
+        }
         if let Some(open) = self.groups.get_mut(&group) {
             open.allocating = false;
             open.log.allocated(allocation, result);
@@ -242,7 +267,7 @@ impl<D: Disk> Executor<D> {
             // A round that comes back makes a turn of its own.
             (SyncState::Idle | SyncState::InFlight, _) => None,
         };
-        flush.into_iter().chain(self.resting.deadline()).min()
+        flush.into_iter().chain(self.resting.deadline()).chain(self.short_until).min()
     }
 
     /// A group's log, to look at: what a checker or an offline comparison reads. `None` if the group is not open.
@@ -433,9 +458,9 @@ impl<D: Disk> Executor<D> {
     /// Writes what is due of the state file.
     fn begin_state(&mut self, now: Monotonic, lazy: Lazy) -> io::Result<Option<StateTicket<D>>> {
         match self.state.begin_sync(lazy) {
-            // All of it stays due: the votes among it are withheld until there is room again.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                tracing::warn!(%error, "the state file cannot be written: votes and terms wait for room on the disk");
+            // All of it stays due: the votes among it are withheld until there is room, or a descriptor, again.
+            Err(StateWriteError::Refused(error)) => {
+                tracing::warn!(%error, "the state file cannot be written now: votes and terms wait");
                 self.lazy = LazyState::ChangedSince(now);
                 Ok(None)
             }
@@ -445,7 +470,7 @@ impl<D: Disk> Executor<D> {
                 }
                 Ok(ticket)
             }
-            Err(error) => Err(error),
+            Err(StateWriteError::SyncFailed(error)) => Err(error),
         }
     }
 }

@@ -33,6 +33,9 @@ pub const LAZY_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// A group that nothing was read from or written to for between one and two of these closes its files.
 pub const REST_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long a log that could not be opened for want of a descriptor waits before it is tried again.
+pub const SHORTAGE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Threads that sync files, unless configured.
 pub const SYNC_LANES: usize = 4;
 

@@ -152,7 +152,7 @@ impl<S: PeerSender> ShardThread<S> {
                     self.executor.sync_done(round, &result, &mut self.world, &mut self.answers);
                 }
                 Notice::Allocated { group, allocation, result } => {
-                    self.executor.allocated(group, allocation, result);
+                    self.executor.allocated(group, allocation, result, &mut self.world);
                 }
                 Notice::Opened(opened) => {
                     self.executor.log_opened(*opened, &mut self.world, &mut self.answers);

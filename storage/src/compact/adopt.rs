@@ -94,6 +94,7 @@ impl<D: Disk> Log<D> {
             file.write_at(&[IoSlice::new(&header.encode())], 0).map_err(failed)?;
             file.sync_data().map_err(not_synced(path))?;
         }
+        let _held = self.files.disk.hold_dir(&self.files.dir).map_err(failed)?;
         self.files.disk.rename(path, &name).map_err(failed)?;
         self.files.forget(header.sequence);
         self.files.disk.sync_dir(&self.files.dir).map_err(not_synced(&self.files.dir))

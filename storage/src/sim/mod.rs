@@ -8,7 +8,7 @@
 mod file;
 mod tree;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{DirHold, Disk, DiskFile, SHORTAGE};
 use crate::held::Held;
 use bytes::Bytes;
 use file::FileBytes;
@@ -16,8 +16,8 @@ pub use file::Rot;
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use tree::{Node, Survival, Tree};
 
 /// A simulated disk. Clones share it.
@@ -53,6 +53,8 @@ struct Shared {
     next_write_keeps: Option<u64>,
     /// Whether there are too few descriptors.
     opens_fail: bool,
+    /// Directories whose descriptors are held.
+    holds: Vec<(PathBuf, Weak<()>)>,
 }
 
 impl Default for SimDisk {
@@ -130,7 +132,7 @@ impl SimDisk {
     fn take_descriptor(&self, path: &Path) -> io::Result<()> {
         if self.shared.lock().opens_fail {
             let error = format!("{}: too many open files", path.display());
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, error));
+            return Err(io::Error::new(SHORTAGE, error));
         }
         Ok(())
     }
@@ -226,7 +228,20 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn hold_dir(&self, dir: &Path) -> io::Result<DirHold> {
+        self.take_descriptor(dir)?;
+        self.tree.lock().list(dir)?;
+        self.shared.lock().holds.retain(|(_, held)| held.strong_count() > 0);
+        let held = Arc::new(());
+        self.shared.lock().holds.push((dir.to_path_buf(), Arc::downgrade(&held)));
+        Ok(held)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let is_held = |(held, by): &(PathBuf, Weak<()>)| held == dir && by.strong_count() > 0;
+        if !self.shared.lock().holds.iter().any(is_held) {
+            self.take_descriptor(dir)?;
+        }
         self.shared.lock().counters.dir_syncs += 1;
         self.tree.lock().sync_dir(dir)
     }

@@ -1,9 +1,9 @@
 //! The file under [`super::StateFile`]: slots written one after the other, now and then all anew.
 
 use super::record::{self, Body, Header, Record, SLOT_BYTES, SlotError, VERSION};
-use super::{GroupState, StateError, StateRecovery, floors};
+use super::{GroupState, StateError, StateRecovery, StateWriteError, floors};
 use crate::allocate::whole_pages;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{DirHold, Disk, DiskFile};
 use raftline_proto::ids::GroupId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
@@ -30,6 +30,8 @@ pub(super) struct Journal<D: Disk> {
     vouched_through: u64,
     /// Records after this need the directory synced: the file was renamed just before.
     renamed_at: Option<u64>,
+    /// The directory's descriptor, until that sync.
+    dir_hold: Option<DirHold>,
 }
 
 /// The file is written anew when it would have more slots than this, and four times as many as there are groups.
@@ -58,6 +60,7 @@ impl<D: Disk> Journal<D> {
             synced_through: 0,
             vouched_through: 0,
             renamed_at: None,
+            dir_hold: None,
         }
     }
 
@@ -114,10 +117,11 @@ impl<D: Disk> Journal<D> {
 
     /// Writes a new file with these records alone, syncs it, and puts it in place of the old one. The directory is
     /// still to be synced.
-    pub(super) fn rewrite(&mut self, bodies: &[Body]) -> io::Result<()> {
+    pub(super) fn rewrite(&mut self, bodies: &[Body]) -> Result<(), StateWriteError> {
+        let dir_hold = self.disk.hold_dir(&self.dir)?;
         let aside = self.dir.join("state.new");
         match self.disk.remove(&aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             Ok(()) | Err(_) => {}
         }
         let first = self.next_sequence;
@@ -129,7 +133,7 @@ impl<D: Disk> Journal<D> {
         let file = self.disk.create(&aside)?;
         file.allocate(0, allocated)?;
         file.write_at(&[IoSlice::new(&header.encode()), IoSlice::new(&slots)], 0)?;
-        file.sync_data()?;
+        file.sync_data().map_err(StateWriteError::SyncFailed)?;
         self.disk.rename(&aside, &path(&self.dir))?;
         self.file = Some(file);
         self.slots = used / SLOT_BYTES as u64;
@@ -137,6 +141,7 @@ impl<D: Disk> Journal<D> {
         self.allocated = allocated;
         self.next_sequence = last + 1;
         self.renamed_at = Some(last);
+        self.dir_hold = Some(dir_hold);
         Ok(())
     }
 
@@ -153,6 +158,7 @@ impl<D: Disk> Journal<D> {
             && renamed_at <= through
         {
             self.renamed_at = None;
+            self.dir_hold = None;
             // The new file's header has said so all along; now the file has its name for good.
             self.vouched_through = self.vouched_through.max(renamed_at);
         }

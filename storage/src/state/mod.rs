@@ -128,6 +128,17 @@ pub enum StateError {
     },
 }
 
+/// Why hard states were not written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateWriteError {
+    /// No room, or no descriptor: everything stays due, and may be tried again.
+    #[error("{0}")]
+    Refused(#[from] io::Error),
+    /// A sync failed: stop the process.
+    #[error("{0}")]
+    SyncFailed(io::Error),
+}
+
 /// What has to be synced for hard states to be durable. May be run on any thread; give it back to
 /// [`StateFile::done`] after success.
 pub struct StateTicket<D: Disk> {
@@ -182,7 +193,9 @@ impl<D: Disk> StateFile<D> {
         // What was read may have come from the page cache, not synced, or marked clean by a failed sync. Written anew
         // and synced, it may be acted on.
         let mut journal = Journal::new(disk.clone(), dir.to_path_buf(), shard, generation + 1);
-        journal.rewrite(&states).map_err(failed)?;
+        journal.rewrite(&states).map_err(|error| match error {
+            StateWriteError::Refused(source) | StateWriteError::SyncFailed(source) => failed(source),
+        })?;
         for dir in dir.ancestors().take(if recovery.created { 3 } else { 1 }) {
             disk.sync_dir(dir).map_err(failed)?;
         }
@@ -314,8 +327,8 @@ impl<D: Disk> StateFile<D> {
     /// Writes what is due, and says what has to be synced; `None` if nothing is due. Several tickets may be under way.
     ///
     /// # Errors
-    /// `StorageFull`: everything stays due, and may be tried again. Anything else: stop the process.
-    pub fn begin_sync(&mut self, lazy: Lazy) -> Result<Option<StateTicket<D>>, io::Error> {
+    /// See [`StateWriteError`].
+    pub fn begin_sync(&mut self, lazy: Lazy) -> Result<Option<StateTicket<D>>, StateWriteError> {
         if !self.is_due(lazy) {
             return Ok(None);
         }

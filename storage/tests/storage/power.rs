@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use raftline_storage::sim::SimFile;
-use raftline_storage::{Disk, DiskFile, SimDisk};
+use raftline_storage::{DirHold, Disk, DiskFile, SimDisk};
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +80,10 @@ impl Disk for PowerDisk {
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
         spend(&self.left).and_then(|()| self.disk.remove_dir_all(dir))
+    }
+
+    fn hold_dir(&self, dir: &Path) -> io::Result<DirHold> {
+        powered(&self.left).and_then(|()| self.disk.hold_dir(dir))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

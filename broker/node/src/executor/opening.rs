@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use raftline_proto::entry::EntryInfo;
 use raftline_proto::ids::{GroupId, Index, Position};
+use raftline_proto::time::Monotonic;
 use raftline_raft::types::LogStart;
 use raftline_shard::types::{Event, LogConfig, OpenedGroup};
-use raftline_storage::{Disk, Log, LogOptions, OpenError};
+use raftline_storage::{Disk, Log, LogOptions, OpenError, is_shortage};
 
 use super::{Executor, Group, Outside, SyncState, log_options};
 use crate::limits;
@@ -79,7 +80,35 @@ impl<D: Disk> Executor<D> {
                 self.opening.push_back((group, first));
                 self.touch(group);
             }
+            // Others may let go of theirs. Nothing is wrong with the log.
+            Err(OpenError::Io { source, .. }) if is_shortage(&source) => {
+                tracing::warn!(%group, error = %source, "a log waits for a descriptor");
+                self.being_opened.insert(group, config);
+                self.short.push(group);
+            }
             Err(error) => self.fail(group, error.to_string(), outside, answers),
+        }
+    }
+
+    /// Tries logs again that could not be opened for want of a descriptor.
+    pub(super) fn open_again(
+        &mut self,
+        now: Monotonic,
+        outside: &mut impl Outside<D>,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        match self.short_until {
+            None if self.short.is_empty() => {}
+            None => self.short_until = Some(now + limits::SHORTAGE_INTERVAL),
+            Some(until) if now < until => {}
+            Some(_) => {
+                self.short_until = None;
+                for group in std::mem::take(&mut self.short) {
+                    if let Some(config) = self.being_opened.get(&group).copied() {
+                        self.open(group, config, outside, answers);
+                    }
+                }
+            }
         }
     }
 
@@ -139,6 +168,18 @@ impl<D: Disk> Executor<D> {
                 continue;
             }
             let (from, to) = (self.group_dir(group), self.trash_dir(group));
+            // For the sync that makes the new name last.
+            if self.groups_dir_hold.is_none() {
+                match self.disk.hold_dir(&self.groups_dir) {
+                    Ok(hold) => self.groups_dir_hold = Some(hold),
+                    Err(error) if is_shortage(&error) => {
+                        self.doomed.push(group);
+                        continue;
+                    }
+                    // There is nothing to delete; the rename says so.
+                    Err(_) => {}
+                }
+            }
             match self.disk.rename(&from, &to) {
                 Ok(()) => {
                     self.trash.push(to);
@@ -171,6 +212,7 @@ impl<D: Disk> Executor<D> {
             return Ok(());
         }
         self.disk.sync_dir(&self.groups_dir)?;
+        self.groups_dir_hold = None;
         for dir in std::mem::take(&mut self.trash) {
             if let Err(error) = self.disk.remove_dir_all(&dir) {
                 // They stay where they are: the next start removes them.

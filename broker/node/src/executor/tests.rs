@@ -11,6 +11,7 @@ use raftline_shard::types::{FetchError, FindBy, Reply, RequestId};
 use raftline_storage::SimDisk;
 use std::time::Duration;
 
+mod descriptors;
 mod reading;
 mod rotting;
 mod states;

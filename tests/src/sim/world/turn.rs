@@ -282,11 +282,10 @@ impl World {
         group: GroupId,
         allocation: Allocation<SimDisk>,
     ) {
-        let Some(unit) = self.nodes.get_mut(&life.node).and_then(|node| node.unit(life, shard)) else {
-            return;
-        };
         let result = allocation.run();
-        unit.executor.allocated(group, allocation, result);
+        self.with_port(life, shard, |unit, port, _| {
+            unit.executor.allocated(group, allocation, result, port);
+        });
         self.plan_turn(life, shard);
     }
 

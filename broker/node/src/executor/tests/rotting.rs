@@ -94,25 +94,6 @@ fn a_follower_gets_what_is_sound_and_the_replica_is_closed() {
 }
 
 #[test]
-fn too_few_descriptors_close_nothing() {
-    let mut machine = machine();
-    while machine.executor.deadline().is_some() {
-        machine.wait_for_deadline();
-        machine.turn();
-        if !machine.world.rounds.is_empty() {
-            machine.finish_sync();
-        }
-    }
-    machine.disk.fail_opens(true);
-    let (reply, answers) = fetch(&mut machine, 0);
-    assert!(matches!(reply, OutReply::Shard(Reply::Fetched(Err(FetchError::Storage(_))))), "{reply:?}");
-    assert!(failed(&answers).is_empty());
-    machine.disk.fail_opens(false);
-    let (reply, _) = fetch(&mut machine, 0);
-    assert!(matches!(reply, OutReply::Fetched(_)), "{reply:?}");
-}
-
-#[test]
 fn slow_clients_get_a_batch_at_a_time_once_much_is_held() {
     let mut machine = machine();
     let dir = Path::new("/data/much");

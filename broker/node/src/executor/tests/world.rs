@@ -21,6 +21,7 @@ pub struct World {
     pub sent: Vec<PeerMessage>,
     pub replies: Vec<(RequestId, OutReply)>,
     pub rounds: Vec<SyncRound<SimDisk>>,
+    pub allocations: Vec<(GroupId, Allocation<SimDisk>)>,
     pub failed: Vec<GroupId>,
     pub deleted: Vec<GroupId>,
     pub syncs_failed: usize,
@@ -64,7 +65,9 @@ impl Outside<SimDisk> for World {
         self.syncs_failed += 1;
     }
 
-    fn allocate(&mut self, _: GroupId, _: Allocation<SimDisk>) {}
+    fn allocate(&mut self, group: GroupId, allocation: Allocation<SimDisk>) {
+        self.allocations.push((group, allocation));
+    }
 
     fn publish_image(&mut self, _: Arc<MetadataImage>) {}
 
