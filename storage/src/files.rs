@@ -13,6 +13,8 @@ pub(crate) struct OpenFiles<D: Disk> {
     pub(crate) dir: PathBuf,
     /// The most recently used last. At most [`OPEN_FILES_MAX`].
     open: Mutex<Vec<(u64, Arc<D::File>)>>,
+    /// Files to be removed by whoever asks; `None`: they are removed here.
+    removed: Mutex<Option<Vec<PathBuf>>>,
 }
 
 /// The segment being written, and those that a few readers are in.
@@ -20,7 +22,7 @@ const OPEN_FILES_MAX: usize = 4;
 
 impl<D: Disk> OpenFiles<D> {
     pub(crate) fn new(disk: D, dir: PathBuf) -> Self {
-        Self { disk, dir, open: Mutex::new(Vec::new()) }
+        Self { disk, dir, open: Mutex::new(Vec::new()), removed: Mutex::new(None) }
     }
 
     pub(crate) fn path(&self, sequence: u64) -> PathBuf {
@@ -52,10 +54,24 @@ impl<D: Disk> OpenFiles<D> {
     /// Removes the file of segment `sequence`. One that is gone already is as good.
     pub(crate) fn remove(&self, sequence: u64) -> io::Result<()> {
         self.open.lock().retain(|(held, _)| *held != sequence);
+        if let Some(removed) = &mut *self.removed.lock() {
+            removed.push(self.path(sequence));
+            return Ok(());
+        }
         match self.disk.remove(&self.path(sequence)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// From now on files are not removed here, but given out.
+    pub(crate) fn remove_later(&self) {
+        self.removed.lock().get_or_insert_default();
+    }
+
+    /// The files that are to be removed.
+    pub(crate) fn take_removed(&self) -> Vec<PathBuf> {
+        self.removed.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Closes the file of segment `sequence`, whose name is another file's now.

@@ -306,6 +306,17 @@ impl<D: Disk> Log<D> {
         self.options = options;
     }
 
+    /// From now on files that are no part of the log any more are not removed by it, but given out by [`Log::take_removed`]:
+    /// unlinking may take long. Left behind, they are void, and removed by the next [`Log::open`].
+    pub fn remove_later(&mut self) {
+        self.files.remove_later();
+    }
+
+    /// Files that are to be removed. Their names are not used again.
+    pub fn take_removed(&mut self) -> Vec<PathBuf> {
+        self.files.take_removed()
+    }
+
     /// Closes files and maps until they are needed again. For a group that has gone idle.
     pub fn rest(&mut self) {
         self.stop_filling();

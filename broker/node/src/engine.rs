@@ -14,7 +14,7 @@ use raftline_storage::{RealDisk, StateError};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::executor::{CompactionJob, Executor, OpenJob};
+use crate::executor::{CompactionJob, Executor, OpenJob, Removal};
 use crate::handle::Shards;
 use crate::inbox::{self, InboxBounds};
 use crate::lanes::{Lanes, Queued};
@@ -69,6 +69,7 @@ pub struct Engine {
     pulse_thread: JoinHandle<()>,
     pool: Arc<SyncPool<RealDisk>>,
     openers: Arc<Lanes<(usize, OpenJob<RealDisk>)>>,
+    remover: Arc<Lanes<(usize, Removal<RealDisk>)>>,
     compactor: Arc<Lanes<(usize, CompactionJob<RealDisk>)>>,
     preallocator: Preallocator<RealDisk>,
     scrubber: Scrubber,
@@ -111,6 +112,13 @@ impl Engine {
                 shards.notify(shard, Notice::Opened(Box::new(job.run())));
             };
             Arc::new(Lanes::start("open", limits::OPEN_LANES, open)?)
+        };
+        let remover = {
+            let shards = shards.clone();
+            let remove = move |(shard, removal): (usize, Removal<RealDisk>)| {
+                shards.notify(shard, Notice::Removed(Box::new(removal.run())));
+            };
+            Arc::new(Lanes::start("remove", limits::REMOVAL_LANES, remove)?)
         };
         let compactor = {
             let shards = shards.clone();
@@ -169,6 +177,7 @@ impl Engine {
                 view: Arc::clone(&view),
                 pool: Arc::clone(&pool),
                 openers: Arc::clone(&openers),
+                remover: Arc::clone(&remover),
                 compactor: Arc::clone(&compactor),
                 allocations: preallocator.allocations(),
                 drained: drained_sender.clone(),
@@ -184,6 +193,7 @@ impl Engine {
             pulse_thread,
             pool,
             openers,
+            remover,
             compactor,
             preallocator,
             scrubber,
@@ -259,6 +269,9 @@ impl Engine {
         self.preallocator.stop();
         if let Some(openers) = Arc::into_inner(self.openers) {
             openers.stop(Queued::Drop);
+        }
+        if let Some(remover) = Arc::into_inner(self.remover) {
+            remover.stop(Queued::Drop);
         }
         if let Some(compactor) = Arc::into_inner(self.compactor) {
             compactor.stop(Queued::Drop);

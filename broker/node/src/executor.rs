@@ -21,7 +21,7 @@ use raftline_proto::ids::{GroupId, Index};
 use raftline_proto::time::{Monotonic, Now};
 use raftline_shard::types::{Effect, Event, LogConfig};
 use raftline_storage::{
-    Allocation, DirHold, Disk, Lazy, Log, LogOptions, StateError, StateFile, StateTicket, StateWriteError,
+    Allocation, Disk, Lazy, Log, LogOptions, StateError, StateFile, StateTicket, StateWriteError,
 };
 
 use crate::limits;
@@ -31,6 +31,7 @@ mod appending;
 mod compacting;
 mod opening;
 mod outside;
+mod removing;
 mod resting;
 mod round;
 mod serving;
@@ -43,6 +44,7 @@ use compacting::Compactions;
 pub use compacting::{CompactionDone, CompactionJob};
 pub use opening::{OpenJob, OpenedLog};
 pub use outside::Outside;
+pub use removing::{Removal, Removed};
 use resting::Resting;
 pub use round::SyncRound;
 use serving::{Read, Replicate};
@@ -68,10 +70,12 @@ pub struct Executor<D: Disk> {
     /// Groups whose logs could not be opened for want of a descriptor, and when to try again.
     short: Vec<GroupId>,
     short_until: Option<Monotonic>,
-    /// The descriptor of the directory in which a deleted group was renamed, until that is durable.
-    groups_dir_hold: Option<DirHold>,
     /// Directories of deleted groups, renamed, to be removed.
     trash: Vec<PathBuf>,
+    /// Files of segments that are no part of their logs any more.
+    old_files: Vec<PathBuf>,
+    /// Whether something is being removed elsewhere.
+    removing: bool,
     resting: Resting,
     compactions: Compactions,
     sync: SyncState,
@@ -131,8 +135,9 @@ impl<D: Disk> Executor<D> {
             doomed: Vec::new(),
             short: Vec::new(),
             short_until: None,
-            groups_dir_hold: None,
             trash: Vec::new(),
+            old_files: Vec::new(),
+            removing: false,
             resting: Resting::default(),
             compactions: Compactions::default(),
             sync: SyncState::Idle,
@@ -212,6 +217,7 @@ impl<D: Disk> Executor<D> {
                 self.state.note_floor(group, open.log.durable_position());
                 self.note_lazy();
                 answers.push(Event::LogDurable { group, last });
+                self.gather(group);
             }
         }
         if let Some(ticket) = round.state {
@@ -299,7 +305,10 @@ impl<D: Disk> Executor<D> {
         assert!(self.sync == SyncState::Idle, "the last round has come back");
         self.cancel_compaction();
         self.write_all();
-        self.put_away(outside, &mut Vec::new());
+        // What is under way elsewhere ends there, or at the next start.
+        if let Some(removal) = self.next_removal() {
+            self.removed(removal.run(), outside, &mut Vec::new());
+        }
         if self.sync == SyncState::Failed {
             return Ok(());
         }

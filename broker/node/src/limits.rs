@@ -36,6 +36,9 @@ pub const REST_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a log that could not be opened for want of a descriptor waits before it is tried again.
 pub const SHORTAGE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Threads that remove files.
+pub const REMOVAL_LANES: usize = 1;
+
 /// Threads that sync files, unless configured.
 pub const SYNC_LANES: usize = 4;
 

@@ -20,7 +20,9 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::engine::AbortOnPanic;
-use crate::executor::{CompactionDone, CompactionJob, Executor, OpenJob, OpenedLog, Outside, SyncRound};
+use crate::executor::{
+    CompactionDone, CompactionJob, Executor, OpenJob, OpenedLog, Outside, Removal, Removed, SyncRound,
+};
 use crate::handle::{Parcel, ReplySink, Shards};
 use crate::inbox::Receiver;
 use crate::lanes::Lanes;
@@ -43,6 +45,8 @@ pub(crate) enum Notice {
     Opened(Box<OpenedLog<RealDisk>>),
     /// A compaction came to its end.
     Compacted(Box<CompactionDone<RealDisk>>),
+    /// Files were removed.
+    Removed(Box<Removed>),
     /// A place that a log of this shard has to examine.
     Suspect(Suspect),
     /// Sync, flush and end.
@@ -56,6 +60,7 @@ pub(crate) struct Links {
     pub(crate) view: Arc<NodeView>,
     pub(crate) pool: Arc<SyncPool<RealDisk>>,
     pub(crate) openers: Arc<Lanes<(usize, OpenJob<RealDisk>)>>,
+    pub(crate) remover: Arc<Lanes<(usize, Removal<RealDisk>)>>,
     pub(crate) compactor: Arc<Lanes<(usize, CompactionJob<RealDisk>)>>,
     pub(crate) allocations: Allocations<RealDisk>,
     pub(crate) drained: mpsc::UnboundedSender<usize>,
@@ -160,6 +165,9 @@ impl<S: PeerSender> ShardThread<S> {
                 Notice::Compacted(done) => {
                     self.executor.compaction_done(*done, &mut self.world, &mut self.answers);
                 }
+                Notice::Removed(done) => {
+                    self.executor.removed(*done, &mut self.world, &mut self.answers);
+                }
                 Notice::Suspect(suspect) => {
                     self.executor.examine(suspect, &mut self.world, &mut self.answers);
                 }
@@ -252,6 +260,11 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
 
     fn open_log(&mut self, job: OpenJob<RealDisk>) -> Option<OpenJob<RealDisk>> {
         self.links.openers.submit([(self.links.shard, job)]);
+        None
+    }
+
+    fn remove(&mut self, removal: Removal<RealDisk>) -> Option<Removal<RealDisk>> {
+        self.links.remover.submit([(self.links.shard, removal)]);
         None
     }
 

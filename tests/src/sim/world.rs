@@ -22,7 +22,7 @@ pub mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use raftline_broker::executor::{CompactionDone, CompactionJob};
+use raftline_broker::executor::{CompactionDone, CompactionJob, Removal};
 use raftline_broker::payload::{OutReply, PeerMessage};
 use raftline_proto::ids::{BootId, GroupId, Index, NodeId};
 use raftline_proto::time::Monotonic;
@@ -117,6 +117,8 @@ pub(super) enum Step {
     SyncPart { life: Life, shard: usize, round: u64, part: usize, early: bool },
     /// A file was extended ahead.
     Allocate { life: Life, shard: usize, group: GroupId, allocation: Box<Allocation<SimDisk>> },
+    /// Files that are no part of a log any more are removed.
+    Remove { life: Life, shard: usize, removal: Box<Removal<SimDisk>> },
     /// A log's compaction is run, or what was done is taken over.
     Compact { life: Life, shard: usize, work: Box<CompactionWork> },
     /// A node's pulse, planned for this moment.
@@ -224,6 +226,7 @@ impl World {
             Step::Allocate { life, shard, group, allocation } => {
                 self.allocate(life, shard, group, *allocation)
             }
+            Step::Remove { life, shard, removal } => self.remove(life, shard, *removal),
             Step::Compact { life, shard, work } => self.compact(life, shard, *work),
             Step::Beat(life, at) => self.beat(life, at),
             Step::News(life, news) => self.hear(life, *news),

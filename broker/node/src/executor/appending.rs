@@ -170,6 +170,7 @@ impl<D: Disk> Executor<D> {
                 return;
             }
         }
+        self.old_files.extend(open.log.take_removed());
         let (previous, offset) = open.log.start();
         if (previous, offset) != before {
             answers.push(Event::Trimmed { group, start: LogStart { previous, offset } });

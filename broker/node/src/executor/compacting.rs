@@ -150,6 +150,7 @@ impl<D: Disk> Executor<D> {
                 return;
             }
         };
+        self.old_files.extend(open.log.take_removed());
         match adopted {
             Ok(facts)
                 if (facts.clean_through, facts.tombstones_before)

@@ -1,4 +1,4 @@
-//! Opening groups, a bounded bit a turn, and deleting them.
+//! Opening groups, a bounded bit a turn.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use raftline_raft::types::LogStart;
 use raftline_shard::types::{Event, LogConfig, OpenedGroup};
 use raftline_storage::{Disk, Log, LogOptions, OpenError, is_shortage};
 
-use super::{Executor, Group, Outside, SyncState, log_options};
+use super::{Executor, Group, Outside, log_options};
 use crate::limits;
 use crate::payload::Payload;
 
@@ -52,6 +52,7 @@ impl<D: Disk> Executor<D> {
         match result {
             Ok(mut log) => {
                 log.configure(log_options(config));
+                log.remove_later();
                 let recovery = log.recovery();
                 if recovery.bytes_cut > 0 || recovery.bytes_settled > 0 {
                     tracing::info!(
@@ -149,79 +150,6 @@ impl<D: Disk> Executor<D> {
         }
     }
 
-    /// Closes a group. Its directory is put away by [`Executor::put_away`].
-    pub(super) fn delete(&mut self, group: GroupId) {
-        self.groups.remove(&group);
-        self.being_opened.remove(&group);
-        self.dirty.remove(&group);
-        self.doomed.push(group);
-    }
-
-    /// Puts the directories of deleted groups away. Only between two sync rounds: one in flight may have to sync a
-    /// directory by its name. The renames are made durable and the files removed right after, for all groups of a
-    /// deleted topic at once.
-    pub(super) fn put_away(&mut self, outside: &mut impl Outside<D>, answers: &mut Vec<Event<Payload>>) {
-        for group in std::mem::take(&mut self.doomed) {
-            if self.is_compacting(group) {
-                // Its files are being read by their names. It comes back, and then they go.
-                self.doomed.push(group);
-                continue;
-            }
-            let (from, to) = (self.group_dir(group), self.trash_dir(group));
-            // For the sync that makes the new name last.
-            if self.groups_dir_hold.is_none() {
-                match self.disk.hold_dir(&self.groups_dir) {
-                    Ok(hold) => self.groups_dir_hold = Some(hold),
-                    Err(error) if is_shortage(&error) => {
-                        self.doomed.push(group);
-                        continue;
-                    }
-                    // There is nothing to delete; the rename says so.
-                    Err(_) => {}
-                }
-            }
-            match self.disk.rename(&from, &to) {
-                Ok(()) => {
-                    self.trash.push(to);
-                    self.state.remove(group);
-                    outside.group_deleted(group);
-                }
-                // It was never opened here, or its deletion was under way when the process stopped.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.state.remove(group);
-                    outside.group_deleted(group);
-                }
-                Err(error) => {
-                    let reason = format!("{} could not be deleted: {error}", from.display());
-                    self.fail(group, reason, outside, answers);
-                }
-            }
-        }
-        if let Err(error) = self.empty_trash() {
-            self.sync = SyncState::Failed;
-            outside.sync_failed(&error);
-        }
-    }
-
-    /// Removes the directories that were put away, after making sure that no crash can bring them back half empty.
-    ///
-    /// A failed sync of their parent stops the process like any other: the kernel may report it once only, and the
-    /// next sync of the same directory, which makes a new group's name durable, would succeed without having done so.
-    fn empty_trash(&mut self) -> io::Result<()> {
-        if self.trash.is_empty() {
-            return Ok(());
-        }
-        self.disk.sync_dir(&self.groups_dir)?;
-        self.groups_dir_hold = None;
-        for dir in std::mem::take(&mut self.trash) {
-            if let Err(error) = self.disk.remove_dir_all(&dir) {
-                // They stay where they are: the next start removes them.
-                tracing::warn!(dir = %dir.display(), %error, "deleted group's files could not be removed");
-            }
-        }
-        Ok(())
-    }
-
     /// Removes what a crash left of earlier deletions.
     ///
     /// # Errors
@@ -230,7 +158,10 @@ impl<D: Disk> Executor<D> {
         let names = self.disk.list(&self.groups_dir).unwrap_or_default();
         let trash = names.iter().filter(|name| name.ends_with(TRASH_SUFFIX));
         self.trash.extend(trash.map(|name| self.groups_dir.join(name)));
-        self.empty_trash()
+        match self.next_removal() {
+            Some(removal) => removal.run().into_synced(),
+            None => Ok(()),
+        }
     }
 
     /// The groups that have a directory, of all shards: what the shards are to be told before their start.
@@ -245,11 +176,11 @@ impl<D: Disk> Executor<D> {
         }
     }
 
-    fn group_dir(&self, group: GroupId) -> PathBuf {
+    pub(super) fn group_dir(&self, group: GroupId) -> PathBuf {
         self.groups_dir.join(group.to_string())
     }
 
-    fn trash_dir(&self, group: GroupId) -> PathBuf {
+    pub(super) fn trash_dir(&self, group: GroupId) -> PathBuf {
         self.groups_dir.join(format!("{group}{TRASH_SUFFIX}"))
     }
 }

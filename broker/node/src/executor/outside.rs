@@ -11,6 +11,7 @@ use raftline_storage::{Allocation, Disk};
 
 use super::compacting::CompactionJob;
 use super::opening::OpenJob;
+use super::removing::Removal;
 use super::round::SyncRound;
 use crate::payload::{OutReply, PeerMessage, SendOutcome};
 
@@ -37,6 +38,12 @@ pub trait Outside<D: Disk> {
     /// [`super::Executor::compaction_done`]. At most one of this shard's is under way; worlds with several shards run one
     /// at a time all the same, for the sake of disk and memory.
     fn compact(&mut self, job: CompactionJob<D>);
+
+    /// Removes files on another thread ([`Removal::run`]); it comes back through [`super::Executor::removed`]. Giving the job
+    /// back, as a world without threads does, has it run at once.
+    fn remove(&mut self, removal: Removal<D>) -> Option<Removal<D>> {
+        Some(removal)
+    }
 
     /// A sync failed: what it covered may be gone from the page cache without ever having reached the disk, so
     /// nothing that this process says about it can be trusted any more (FAULTS P5). Production aborts the process

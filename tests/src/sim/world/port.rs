@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use raftline_broker::executor::{CompactionJob, Outside, SyncRound};
+use raftline_broker::executor::{CompactionJob, Outside, Removal, SyncRound};
 use raftline_broker::payload::{OutReply, PeerBody, PeerMessage, SendOutcome};
 use raftline_proto::ids::{GroupId, NodeId, Term};
 use raftline_proto::time::Monotonic;
@@ -38,6 +38,7 @@ pub enum Out {
     Allocate(GroupId, Allocation<SimDisk>),
     /// A compaction to run.
     Compact(CompactionJob<SimDisk>),
+    Remove(Removal<SimDisk>),
     /// A new image.
     Image(Arc<MetadataImage>),
     /// A change of leader or role.
@@ -86,6 +87,11 @@ impl Outside<SimDisk> for Port<'_> {
 
     fn allocate(&mut self, group: GroupId, allocation: Allocation<SimDisk>) {
         self.out.push(Out::Allocate(group, allocation));
+    }
+
+    fn remove(&mut self, removal: Removal<SimDisk>) -> Option<Removal<SimDisk>> {
+        self.out.push(Out::Remove(removal));
+        None
     }
 
     fn compact(&mut self, job: CompactionJob<SimDisk>) {

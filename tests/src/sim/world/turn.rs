@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use raftline_broker::executor::Removal;
 use raftline_broker::payload::Payload;
 use raftline_proto::ids::{GroupId, NodeId};
 use raftline_proto::time::Monotonic;
@@ -144,6 +145,12 @@ impl World {
                 self.heap.push(at, Step::Allocate { life, shard, group, allocation });
             }
             Out::Compact(job) => self.start_compaction(life, shard, job),
+            Out::Remove(removal) => {
+                // Unlinking takes a while, and the process may die before it is done.
+                let at =
+                    self.heap.now() + self.chance.span(Duration::from_millis(1), Duration::from_millis(20));
+                self.heap.push(at, Step::Remove { life, shard, removal: Box::new(removal) });
+            }
             Out::Image(image) => {
                 self.trace(Place::on(id), "image", image.applied.0, || format!("applied {}", image.applied));
                 self.users.learn(&image);
@@ -286,6 +293,16 @@ impl World {
         self.with_port(life, shard, |unit, port, _| {
             unit.executor.allocated(group, allocation, result, port);
         });
+        self.plan_turn(life, shard);
+    }
+
+    /// Files are removed, and the shard hears of it.
+    pub(super) fn remove(&mut self, life: Life, shard: usize, removal: Removal<SimDisk>) {
+        if self.nodes.get(&life.node).and_then(|node| node.life()) != Some(life) {
+            return;
+        }
+        let done = removal.run();
+        self.with_port(life, shard, |unit, port, answers| unit.executor.removed(done, port, answers));
         self.plan_turn(life, shard);
     }
 
