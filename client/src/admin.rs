@@ -110,6 +110,7 @@ impl Admin {
             partitions: topic.partitions,
             replication: topic.replication,
             configs: topic.configs.clone(),
+            assignment: Vec::new(),
         };
         let question = format!("create topic `{}`", topic.name);
         let reply = self
@@ -162,7 +163,7 @@ impl Admin {
     pub async fn add_partitions(&self, name: &str, total: u32) -> Result<(), AdminError> {
         let question = format!("add partitions to topic `{name}`");
         self.ask(&question, Whom::Coordinator, |mut stub| {
-            let request = api::AddPartitionsRequest { name: name.to_owned(), total };
+            let request = api::AddPartitionsRequest { name: name.to_owned(), total, assignment: Vec::new() };
             async move { stub.add_partitions(request).await }
         })
         .await?;

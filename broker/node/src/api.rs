@@ -80,7 +80,7 @@ pub struct Broker {
     pub(crate) auto_create_topics: bool,
     pub(crate) default_replication: u32,
     pub(crate) default_partitions: u32,
-    default_segment_bytes: Option<u64>,
+    pub(crate) default_segment_bytes: Option<u64>,
     reserve_bytes: u64,
     groups: Arc<GroupCoordinators>,
     /// KiB of batches that are on their way to a quorum, all connections together.

@@ -138,7 +138,7 @@ async fn topics_are_made_changed_described_and_deleted() {
     let set = BTreeMap::from([("max.message.bytes".to_owned(), "5000".to_owned())]);
     let alter = AlterTopicRequest { name: "orders".to_owned(), set, reset: vec!["retention.ms".to_owned()] };
     assert_eq!(client.alter_topic(alter).await.unwrap().into_inner().error, None);
-    let more = AddPartitionsRequest { name: "orders".to_owned(), total: 4 };
+    let more = AddPartitionsRequest { name: "orders".to_owned(), total: 4, assignment: Vec::new() };
     assert_eq!(client.add_partitions(more).await.unwrap().into_inner().error, None);
     assert_eq!(common::leaders(client, "orders").await, [1, 1, 1, 1]);
     let described = client.describe_topic(describe()).await.unwrap().into_inner();
@@ -259,6 +259,7 @@ async fn bad_requests_are_refused_by_what_is_wrong_with_them() {
         partitions,
         replication,
         configs: BTreeMap::new(),
+        assignment: Vec::new(),
     };
     let error = client.create_topic(sized(1_000_000, 1)).await.unwrap().into_inner().error.unwrap();
     assert_eq!(error.code(), ErrorCode::InvalidPartitions);

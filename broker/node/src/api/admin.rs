@@ -8,9 +8,9 @@ use crate::payload::OutReply;
 use raftline_proto::api::broker_client::BrokerClient;
 use raftline_proto::api::{
     AddPartitionsRequest, AdminReply, AlterTopicRequest, CreateTopicReply, CreateTopicRequest,
-    DeleteTopicRequest, Error, ErrorCode, InitProducerReply, InitProducerRequest,
+    DeleteTopicRequest, Error, ErrorCode, InitProducerReply, InitProducerRequest, Replicas,
 };
-use raftline_proto::ids::{GroupId, TopicId};
+use raftline_proto::ids::{GroupId, NodeId, TopicId};
 use raftline_proto::limits::MESSAGE_BYTES_MAX;
 use raftline_shard::config::TopicDefaults;
 use raftline_shard::coordinator::plan::{Situation, plan};
@@ -147,6 +147,7 @@ impl Decided for CreateTopicRequest {
             configs.entry(SEGMENT_BYTES.to_owned()).or_insert_with(|| bytes.to_string());
         }
         Ok(CoordinatorCommand::CreateTopic {
+            assignment: assignment(self.assignment),
             id: TopicId(rand::random()),
             name: self.name,
             partitions: (self.partitions != 0).then_some(self.partitions),
@@ -256,6 +257,10 @@ administrative!(DeleteTopicRequest, delete_topic, |request| {
     Ok(CoordinatorCommand::DeleteTopic { name: request.name, id })
 });
 
+fn assignment(replicas: Vec<Replicas>) -> Vec<Vec<NodeId>> {
+    replicas.into_iter().map(|replicas| replicas.nodes.into_iter().map(NodeId).collect()).collect()
+}
+
 /// A topic's id as metadata tells it.
 fn topic_id(id: &str) -> Result<TopicId, Error> {
     let parsed = u128::from_str_radix(id, 16);
@@ -266,7 +271,8 @@ fn topic_id(id: &str) -> Result<TopicId, Error> {
 }
 
 administrative!(AddPartitionsRequest, add_partitions, |request| {
-    Ok(CoordinatorCommand::AddPartitions { name: request.name, total: request.total })
+    let assignment = assignment(request.assignment);
+    Ok(CoordinatorCommand::AddPartitions { name: request.name, total: request.total, assignment })
 });
 
 administrative!(AlterTopicRequest, alter_topic, |request| {

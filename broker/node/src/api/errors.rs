@@ -193,6 +193,9 @@ pub(crate) fn coordinator(found: &CoordinatorError) -> Error {
             ErrorCode::InvalidPartitions,
             format!("{asked} partitions are not possible here: ask for {min} to {max}"),
         ),
+        CoordinatorError::InvalidAssignment { why } => {
+            error(ErrorCode::InvalidRequest, format!("the replicas cannot be where they are wanted: {why}"))
+        }
         CoordinatorError::InvalidReplication { asked, brokers } => error(
             ErrorCode::InvalidReplication,
             format!(

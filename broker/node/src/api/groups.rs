@@ -149,6 +149,7 @@ pub(crate) async fn make_groups_topic(broker: &Broker) {
         partitions: limits::GROUP_PARTITIONS,
         replication: 0,
         configs: groups_topic_configs().into_iter().collect(),
+        assignment: Vec::new(),
     };
     let reply = decide(broker, Request::new(request)).await;
     if let Some(error) = reply.error {

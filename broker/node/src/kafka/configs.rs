@@ -62,36 +62,125 @@ fn described(
             // A broker is configured by its own flags and file; these are the ones that Kafka's tools look for.
             let values = broker_values(door);
             let values = values.into_iter().filter(|(name, ..)| asked(name));
-            Ok(values.map(|(name, value, kind)| read_only(name, value, kind)).collect())
+            let shown =
+                |(name, value, kind, meaning)| read_only(name, value, kind, documentation.then_some(meaning));
+            Ok(values.map(shown).collect())
         }
         other => Err((ErrorCode::InvalidRequest, format!("resources of type {other} have no configs here"))),
     }
 }
 
-/// A broker's own configs: their names, values and types.
-fn broker_values(door: &Door) -> Vec<(&'static str, String, i8)> {
+/// A broker's own configs: their names, values, types and meanings.
+fn broker_values(door: &Door) -> Vec<(&'static str, String, i8, &'static str)> {
     let (broker, groups) = (&door.broker, door.groups.config());
     let node = broker.identity.node();
     let ms = |duration: Duration| duration.as_millis().to_string();
     let mut values = vec![
-        ("auto.create.topics.enable", broker.auto_create_topics.to_string(), BOOLEAN),
-        ("default.replication.factor", broker.default_replication.to_string(), INT),
-        ("group.consumer.heartbeat.interval.ms", ms(groups.consumer_heartbeat_interval), INT),
-        ("group.consumer.migration.policy", groups.migration.name().to_owned(), STRING),
-        ("group.consumer.session.timeout.ms", ms(groups.consumer_session_timeout), INT),
-        ("group.initial.rebalance.delay.ms", ms(groups.initial_rebalance_delay), INT),
-        ("group.max.session.timeout.ms", ms(groups.session_timeout_max), INT),
-        ("group.max.size", groups.members_max.to_string(), INT),
-        ("group.min.session.timeout.ms", ms(groups.session_timeout_min), INT),
-        ("node.id", metadata::node_id(node).to_string(), INT),
-        ("num.partitions", broker.default_partitions.to_string(), INT),
-        ("offset.metadata.max.bytes", groups.offset_metadata_bytes_max.to_string(), INT),
-        ("offsets.retention.minutes", (groups.offsets_retention.as_secs() / 60).to_string(), INT),
+        (
+            "auto.create.topics.enable",
+            broker.auto_create_topics.to_string(),
+            BOOLEAN,
+            "Whether topics are made that clients name and that do not exist (--auto-create-topics).",
+        ),
+        (
+            "default.replication.factor",
+            broker.default_replication.to_string(),
+            INT,
+            "How many replicas a new topic has that does not say (--default-replication).",
+        ),
+        (
+            "group.consumer.heartbeat.interval.ms",
+            ms(groups.consumer_heartbeat_interval),
+            INT,
+            "How often members of the new group protocol heartbeat (--group-consumer-heartbeat-interval-ms).",
+        ),
+        (
+            "group.consumer.migration.policy",
+            groups.migration.name().to_owned(),
+            STRING,
+            "Which way a group with members may change between the classic and the new protocol (--group-consumer-migration-policy).",
+        ),
+        (
+            "group.consumer.session.timeout.ms",
+            ms(groups.consumer_session_timeout),
+            INT,
+            "Silence after which a member of the new group protocol is removed (--group-consumer-session-timeout-ms).",
+        ),
+        (
+            "group.initial.rebalance.delay.ms",
+            ms(groups.initial_rebalance_delay),
+            INT,
+            "How long an empty group waits for more members before it assigns (--group-initial-rebalance-delay-ms).",
+        ),
+        (
+            "group.max.session.timeout.ms",
+            ms(groups.session_timeout_max),
+            INT,
+            "The longest session that a member of a classic group may ask for.",
+        ),
+        ("group.max.size", groups.members_max.to_string(), INT, "How many members a group may have."),
+        (
+            "group.min.session.timeout.ms",
+            ms(groups.session_timeout_min),
+            INT,
+            "The shortest session that a member of a classic group may ask for (--group-min-session-timeout-ms).",
+        ),
+        ("node.id", metadata::node_id(node).to_string(), INT, "The number of this broker (--node-id)."),
+        (
+            "num.partitions",
+            broker.default_partitions.to_string(),
+            INT,
+            "How many partitions a new topic has that does not say (--default-partitions).",
+        ),
+        (
+            "offset.metadata.max.bytes",
+            groups.offset_metadata_bytes_max.to_string(),
+            INT,
+            "The longest text that may be committed with an offset.",
+        ),
+        (
+            "offsets.retention.minutes",
+            (groups.offsets_retention.as_secs() / 60).to_string(),
+            INT,
+            "How long the offsets of a group without members are kept.",
+        ),
     ];
     let image = broker.view.image();
     if let Some(address) = image.brokers.get(&node).and_then(|record| record.kafka_address.as_deref()) {
-        values.push(("advertised.listeners", format!("PLAINTEXT://{address}"), LIST));
+        let meaning = "Where Kafka clients are told to find this broker (--advertise-kafka).";
+        values.push(("advertised.listeners", format!("PLAINTEXT://{address}"), LIST, meaning));
     }
+    // What UIs look for and what is one way here.
+    let fixed = [
+        (
+            "auto.leader.rebalance.enable",
+            "false",
+            BOOLEAN,
+            "Leaderships go back to the preferred replicas by hand only.",
+        ),
+        ("compression.type", "producer", STRING, "Batches are stored as their producers packed them."),
+        ("delete.topic.enable", "true", BOOLEAN, "Topics can be deleted."),
+        ("log.cleanup.policy", "delete", LIST, "The cleanup.policy of a new topic that does not say."),
+        (
+            "log.message.timestamp.type",
+            "CreateTime",
+            STRING,
+            "The message.timestamp.type of a new topic that does not say.",
+        ),
+        ("log.retention.bytes", "-1", LONG, "The retention.bytes of a new topic that does not say."),
+        ("log.retention.ms", "604800000", LONG, "The retention.ms of a new topic that does not say."),
+        (
+            "unclean.leader.election.enable",
+            "false",
+            BOOLEAN,
+            "Only a replica with every committed record leads.",
+        ),
+    ];
+    values.extend(fixed.map(|(name, value, kind, meaning)| (name, value.to_owned(), kind, meaning)));
+    let segment = broker.default_segment_bytes.unwrap_or(DEFAULT_SEGMENT_BYTES);
+    let meaning = "The segment.bytes of a new topic that does not say (--default-segment-bytes).";
+    values.push(("log.segment.bytes", segment.to_string(), INT, meaning));
+    values.push(("broker.id", metadata::node_id(node).to_string(), INT, "The same as node.id."));
     values.sort_unstable();
     values
 }
@@ -128,14 +217,19 @@ fn describe_key(
     result
 }
 
-fn read_only(name: &str, value: String, kind: i8) -> DescribeConfigsResourceResult {
+fn read_only(
+    name: &str,
+    value: String,
+    kind: i8,
+    documentation: Option<&str>,
+) -> DescribeConfigsResourceResult {
     DescribeConfigsResourceResult::default()
         .with_name(text(name))
         .with_value(Some(text(value)))
         .with_read_only(true)
         .with_config_source(FROM_BROKER)
         .with_config_type(kind)
-        .with_documentation(None)
+        .with_documentation(documentation.map(text))
 }
 
 /// Who set a topic's config.
@@ -285,6 +379,9 @@ async fn change(
     };
     refused.map_or(Ok(()), |error| Err(errors::refused(error)))
 }
+
+/// The default of `segment.bytes`.
+const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
 
 // Kinds of resources.
 const TOPIC: i8 = 2;

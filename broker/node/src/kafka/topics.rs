@@ -1,6 +1,7 @@
 //! What changes the cluster's metadata: topics made, deleted and grown, and producer ids.
 
 use super::connection::Peer;
+use super::fencing::outlook;
 use super::groups::warn_of_transactions;
 use super::{Door, dispatch::OK, errors, metadata, text};
 use crate::api::{decide, rehearse};
@@ -13,16 +14,17 @@ use raftline_kafka::kafka_protocol::messages::create_topics_response::{
 use raftline_kafka::kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use raftline_kafka::kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use raftline_kafka::kafka_protocol::messages::{
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    BrokerId, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
     DeleteTopicsRequest, DeleteTopicsResponse, InitProducerIdRequest, InitProducerIdResponse, ProducerId,
     TopicName,
 };
 use raftline_kafka::request::Header;
 use raftline_proto::api::{
-    AddPartitionsRequest, CreateTopicRequest, DeleteTopicRequest, InitProducerRequest,
+    AddPartitionsRequest, CreateTopicRequest, DeleteTopicRequest, InitProducerRequest, Replicas,
 };
-use raftline_proto::ids::TopicId;
+use raftline_proto::ids::{NodeId, TopicId};
 use raftline_shard::coordinator::configs::{CONFIG_KEYS, effective};
+use raftline_shard::coordinator::placement::check_assignment;
 use std::collections::{BTreeMap, HashMap};
 
 /// Answers CreateTopics, topic by topic in the order of the request.
@@ -62,12 +64,18 @@ async fn create_one(
     topic: CreatableTopic,
     validate_only: bool,
 ) -> Result<CreatableTopicResult, Refused> {
-    if !topic.assignments.is_empty() {
-        return Err(refused(
-            ErrorCode::InvalidReplicaAssignment,
-            "replicas are placed by the cluster: give the numbers of partitions and replicas instead",
-        ));
+    let mut assignment = topic.assignments;
+    if !assignment.is_empty() && (topic.num_partitions != -1 || topic.replication_factor != -1) {
+        let why = "either the numbers of partitions and replicas or an assignment, not both";
+        return Err(refused(ErrorCode::InvalidRequest, why));
     }
+    assignment.sort_by_key(|partition| partition.partition_index);
+    if !assignment.iter().zip(0..).all(|(partition, at)| partition.partition_index == at) {
+        let why = "the partitions of an assignment are numbered from 0, each once";
+        return Err(refused(ErrorCode::InvalidReplicaAssignment, why));
+    }
+    let replicas = assignment.into_iter().map(|partition| partition.broker_ids).collect();
+    let assignment = assigned(door, replicas)?;
     let partitions = match topic.num_partitions {
         -1 => 0,
         count if count > 0 => u32::try_from(count).unwrap_or(u32::MAX),
@@ -97,9 +105,15 @@ async fn create_one(
         partitions,
         replication,
         configs: configs.clone().into_iter().collect(),
+        assignment: assignment.clone(),
     };
     if validate_only {
         rehearse(&door.broker, request).map_err(errors::refused)?;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let (partitions, replication) = match assignment.first() {
+            Some(first) => (count(assignment.len()), count(first.nodes.len())),
+            None => (partitions, replication),
+        };
         let partitions = if partitions == 0 { door.broker.default_partitions } else { partitions };
         let replication = if replication == 0 { door.broker.default_replication } else { replication };
         return Ok(described(CreatableTopicResult::default(), partitions, replication, &configs));
@@ -117,6 +131,18 @@ async fn create_one(
         image.as_ref().and_then(|image| image.partitions.first()).map_or(0, |p| p.replicas.len());
     let result = CreatableTopicResult::default().with_error_code(OK).with_topic_id(id.unwrap_or_default());
     Ok(described(result, reply.partitions, u32::try_from(replication).unwrap_or_default(), configs))
+}
+
+/// Where somebody wants replicas: on brokers that answer.
+fn assigned(door: &Door, partitions: Vec<Vec<BrokerId>>) -> Result<Vec<Replicas>, Refused> {
+    let node = |broker: &BrokerId| NodeId(u32::try_from(broker.0).unwrap_or(u32::MAX));
+    let wanted: Vec<Vec<NodeId>> =
+        partitions.iter().map(|replicas| replicas.iter().map(node).collect()).collect();
+    let (outlook, image) = (outlook(door), door.broker.view.image());
+    let is_there = |node: NodeId| image.brokers.contains_key(&node) && outlook.hears(node);
+    check_assignment(&wanted, is_there).map_err(|why| refused(ErrorCode::InvalidReplicaAssignment, why))?;
+    let replicas = |nodes: Vec<NodeId>| Replicas { nodes: nodes.into_iter().map(|node| node.0).collect() };
+    Ok(wanted.into_iter().map(replicas).collect())
 }
 
 fn described(
@@ -200,20 +226,32 @@ pub(super) async fn add_partitions(
     for topic in request.topics {
         let there = metadata::topic(door, &topic.name).map(|image| image.partitions.len());
         let count = u32::try_from(topic.count).unwrap_or(0);
-        let done = if topic.assignments.is_some() {
-            let why = "replicas are placed by the cluster: leave the assignment out";
-            Err(refused(ErrorCode::InvalidReplicaAssignment, why))
-        } else if there.is_some_and(|there| usize::try_from(count).is_ok_and(|count| count <= there)) {
+        let done = if there.is_some_and(|there| usize::try_from(count).is_ok_and(|count| count <= there)) {
             let there = there.unwrap_or_default();
             let why = format!("the topic has {there} partitions, {} would not be more", topic.count);
             Err(refused(ErrorCode::InvalidPartitions, why))
         } else {
-            let more = AddPartitionsRequest { name: topic.name.to_string(), total: count };
-            if request.validate_only {
-                rehearse(&door.broker, more).map_err(errors::refused)
-            } else {
-                let reply = decide(&door.broker, tonic::Request::new(more)).await;
-                reply.error.map_or(Ok(()), |error| Err(errors::refused(error)))
+            let wanted = topic.assignments.into_iter().flatten().map(|partition| partition.broker_ids);
+            match assigned(door, wanted.collect()) {
+                Err(refused) => Err(refused),
+                Ok(assignment) => {
+                    let name = topic.name.to_string();
+                    let wants_places = !assignment.is_empty();
+                    let more = AddPartitionsRequest { name, total: count, assignment };
+                    let done = if request.validate_only {
+                        rehearse(&door.broker, more).map_err(errors::refused)
+                    } else {
+                        let reply = decide(&door.broker, tonic::Request::new(more)).await;
+                        reply.error.map_or(Ok(()), |error| Err(errors::refused(error)))
+                    };
+                    // Of an assignment, what else can be wrong is how many there are.
+                    done.map_err(|(error, why)| match error {
+                        ErrorCode::InvalidRequest if wants_places => {
+                            (ErrorCode::InvalidReplicaAssignment, why)
+                        }
+                        other => (other, why),
+                    })
+                }
             }
         };
         let result = CreatePartitionsTopicResult::default().with_name(topic.name);

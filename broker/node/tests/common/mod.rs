@@ -88,7 +88,13 @@ pub async fn connect(address: &str) -> Client {
 pub async fn create(client: &mut Client, name: &str, partitions: u32, configs: &[(&str, &str)]) {
     let configs: BTreeMap<String, String> =
         configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let request = CreateTopicRequest { name: name.to_owned(), partitions, replication: 0, configs };
+    let request = CreateTopicRequest {
+        name: name.to_owned(),
+        partitions,
+        replication: 0,
+        configs,
+        assignment: Vec::new(),
+    };
     let reply = client.create_topic(request).await.unwrap().into_inner();
     assert_eq!(reply.error, None);
     assert_eq!(reply.partitions, partitions);

@@ -17,6 +17,7 @@ mod knowing;
 mod leaders;
 mod naming;
 mod page;
+mod placing;
 mod producing;
 mod sessions;
 mod subscribing;

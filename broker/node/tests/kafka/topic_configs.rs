@@ -254,3 +254,31 @@ async fn every_durability_is_answered() {
         lone.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_brokers_configs_are_documented() {
+    let lone = Lone::start().await;
+    let mut connection = lone.connect().await;
+    for with_documentation in [true, false] {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(4)
+            .with_resource_name(text("1"))
+            .with_configuration_keys(None);
+        let request = DescribeConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_include_documentation(with_documentation);
+        let configs = connection.ask(4, &request).await.results.remove(0).configs;
+        assert!(configs.windows(2).all(|pair| pair[0].name < pair[1].name), "each once");
+        for wanted in
+            ["advertised.listeners", "group.consumer.migration.policy", "log.segment.bytes", "node.id"]
+        {
+            assert!(configs.iter().any(|config| &*config.name == wanted), "{wanted}");
+        }
+        for config in configs {
+            let is_documented = config.documentation.as_ref().is_some_and(|said| !said.is_empty());
+            assert_eq!(is_documented, with_documentation, "{config:?}");
+            assert!(config.read_only && config.value.is_some(), "{config:?}");
+        }
+    }
+    lone.stop().await;
+}

@@ -4,7 +4,7 @@
 use super::configs::{check_config, check_together};
 use super::internal;
 use super::names::check_topic_name;
-use super::placement::place;
+use super::placement::{assign, place};
 use crate::config::TopicDefaults;
 use crate::image::{MetadataImage, TopicImage};
 use crate::limits::{CLUSTER_PARTITIONS_MAX, PRODUCER_IDS_BLOCK};
@@ -41,9 +41,9 @@ pub fn plan(situation: Situation<'_>, command: &CoordinatorCommand) -> Plan {
     let image = situation.image;
     match command {
         CoordinatorCommand::RegisterBroker(broker) => register_broker(image, broker),
-        CoordinatorCommand::CreateTopic { id, name, partitions, replication, configs } => {
+        CoordinatorCommand::CreateTopic { id, name, partitions, replication, configs, assignment } => {
             let counts = (*partitions, *replication);
-            create_topic(situation, *id, name, counts, configs)
+            create_topic(situation, *id, name, (counts, assignment), configs)
         }
         CoordinatorCommand::DeleteTopic { name, id } => {
             let topic = find_topic(image, name)?;
@@ -54,7 +54,9 @@ pub fn plan(situation: Situation<'_>, command: &CoordinatorCommand) -> Plan {
             Ok((vec![MetadataRecord::TopicDeleted { id: topic.id }], CoordinatorReply::Done))
         }
         CoordinatorCommand::AlterTopic { name, configs } => alter_topic(image, name, configs),
-        CoordinatorCommand::AddPartitions { name, total } => add_partitions(situation, name, *total),
+        CoordinatorCommand::AddPartitions { name, total, assignment } => {
+            add_partitions(situation, name, *total, assignment)
+        }
         CoordinatorCommand::AllocateProducerId => {
             let id = image.next_producer;
             // The leader gives the others away by itself.
@@ -82,11 +84,14 @@ fn register_broker(image: &MetadataImage, broker: &BrokerRecord) -> Plan {
     }
 }
 
+/// How many partitions and replicas are asked for; `None`: the default.
+type Counts = (Option<u32>, Option<u32>);
+
 fn create_topic(
     situation: Situation<'_>,
     id: TopicId,
     name: &str,
-    (partitions, replication): (Option<u32>, Option<u32>),
+    ((partitions, replication), assignment): (Counts, &[Vec<NodeId>]),
     configs: &BTreeMap<String, String>,
 ) -> Plan {
     let Situation { image, alive, defaults } = situation;
@@ -102,6 +107,11 @@ fn create_topic(
     if image.topics.contains_key(&id) {
         return Err(CoordinatorError::TopicExists { name: name.to_owned() });
     }
+    let assigned = assign(image, assignment)?;
+    let (partitions, replication) = match assigned.first() {
+        Some(first) => (u32::try_from(assigned.len()).ok(), u32::try_from(first.replicas.len()).ok()),
+        None => (partitions, replication),
+    };
     let count = partitions.unwrap_or(defaults.partitions);
     if count == 0 || count > limits::PARTITIONS_MAX {
         return Err(CoordinatorError::InvalidPartitions {
@@ -117,7 +127,7 @@ fn create_topic(
     }
     check_together(configs, replication)?;
     internal::check_created(name, configs)?;
-    let partitions = place(image, alive, count, replication);
+    let partitions = if assigned.is_empty() { place(image, alive, count, replication) } else { assigned };
     let record =
         MetadataRecord::TopicCreated { id, name: name.to_owned(), partitions, configs: configs.clone() };
     Ok((vec![record], CoordinatorReply::TopicCreated { id, partitions: count }))
@@ -146,7 +156,7 @@ fn alter_topic(image: &MetadataImage, name: &str, changes: &BTreeMap<String, Opt
     Ok((vec![MetadataRecord::TopicConfigured { id: topic.id, configs }], CoordinatorReply::Done))
 }
 
-fn add_partitions(situation: Situation<'_>, name: &str, total: u32) -> Plan {
+fn add_partitions(situation: Situation<'_>, name: &str, total: u32, assignment: &[Vec<NodeId>]) -> Plan {
     let Situation { image, alive, .. } = situation;
     let topic = find_topic(image, name)?;
     let now = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
@@ -160,7 +170,19 @@ fn add_partitions(situation: Situation<'_>, name: &str, total: u32) -> Plan {
     internal::check_partitions_added(name)?;
     check_total(image, total - now)?;
     let replication = topic.replication();
-    let partitions = place(image, alive, total - now, replication);
+    let assigned = assign(image, assignment)?;
+    let partitions = match assigned.first() {
+        None => place(image, alive, total - now, replication),
+        Some(first) if first.replicas.len() != replication => {
+            let why = "the new partitions must have as many replicas as the others";
+            return Err(CoordinatorError::InvalidAssignment { why });
+        }
+        Some(_) if u32::try_from(assigned.len()) != Ok(total - now) => {
+            let why = "there must be replicas for each new partition, and no others";
+            return Err(CoordinatorError::InvalidAssignment { why });
+        }
+        Some(_) => assigned,
+    };
     Ok((vec![MetadataRecord::PartitionsAdded { id: topic.id, partitions }], CoordinatorReply::Done))
 }
 

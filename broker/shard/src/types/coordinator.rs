@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 use raftline_proto::ids::{Incarnation, NodeId, ProducerId, TopicId};
 use raftline_proto::metadata::BrokerRecord;
 
@@ -22,6 +23,8 @@ pub enum CoordinatorCommand {
         replication: Option<u32>,
         /// Kafka's names.
         configs: BTreeMap<String, String>,
+        /// Where each partition's replicas are, instead of both numbers; empty: the coordinator places them.
+        assignment: Vec<Vec<NodeId>>,
     },
     /// A topic and its data go.
     DeleteTopic {
@@ -43,6 +46,8 @@ pub enum CoordinatorCommand {
         name: String,
         /// How many there shall be.
         total: u32,
+        /// Where the replicas of each new one are; empty: the coordinator places them.
+        assignment: Vec<Vec<NodeId>>,
     },
     /// A cluster-unique producer id.
     AllocateProducerId,
@@ -115,6 +120,11 @@ pub enum CoordinatorError {
         asked: u32,
         /// How many brokers are registered.
         brokers: u32,
+    },
+    /// The replicas cannot be where they are wanted.
+    InvalidAssignment {
+        /// What is wrong.
+        why: &'static str,
     },
     /// Not a config that can be set so.
     InvalidConfig {

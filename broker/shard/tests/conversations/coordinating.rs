@@ -156,7 +156,7 @@ fn topic_names_partitions_and_configs_are_checked() {
     assert_eq!(world.command(command), Err(CoordinatorError::InvalidReplication { asked: 4, brokers: 3 }));
     for command in [
         CoordinatorCommand::DeleteTopic { name: "none".to_owned(), id: None },
-        CoordinatorCommand::AddPartitions { name: "none".to_owned(), total: 3 },
+        CoordinatorCommand::AddPartitions { name: "none".to_owned(), total: 3, assignment: Vec::new() },
         CoordinatorCommand::AlterTopic { name: "none".to_owned(), configs: BTreeMap::new() },
     ] {
         assert_eq!(world.command(command), Err(CoordinatorError::UnknownTopic { name: "none".to_owned() }));
@@ -186,7 +186,8 @@ fn the_internal_topic_is_as_the_coordinators_of_groups_need_it() {
     let name = || GROUPS_TOPIC.to_owned();
     let outcome = world.command(CoordinatorCommand::DeleteTopic { name: name(), id: None });
     assert!(internal(&outcome), "{outcome:?}");
-    let outcome = world.command(CoordinatorCommand::AddPartitions { name: name(), total: 4 });
+    let outcome =
+        world.command(CoordinatorCommand::AddPartitions { name: name(), total: 4, assignment: Vec::new() });
     assert!(internal(&outcome), "{outcome:?}");
     let mut alter = |config: &str, value: Option<&str>| {
         let configs = [(config.to_owned(), value.map(str::to_owned))].into();
@@ -314,9 +315,11 @@ fn configs_change_and_partitions_are_added() {
     let alter =
         CoordinatorCommand::AlterTopic { name: "orders".to_owned(), configs: configs.into_iter().collect() };
     assert_eq!(world.command(alter), Ok(CoordinatorReply::Done));
-    let add = CoordinatorCommand::AddPartitions { name: "orders".to_owned(), total: 3 };
+    let add =
+        CoordinatorCommand::AddPartitions { name: "orders".to_owned(), total: 3, assignment: Vec::new() };
     assert_eq!(world.command(add), Ok(CoordinatorReply::Done));
-    let fewer = CoordinatorCommand::AddPartitions { name: "orders".to_owned(), total: 2 };
+    let fewer =
+        CoordinatorCommand::AddPartitions { name: "orders".to_owned(), total: 2, assignment: Vec::new() };
     assert_eq!(
         world.command(fewer),
         Err(CoordinatorError::InvalidPartitions { asked: 2, min: 3, max: 10_000 })

@@ -344,6 +344,7 @@ impl World {
             partitions,
             replication: None,
             configs: configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            assignment: Vec::new(),
         }
     }
 

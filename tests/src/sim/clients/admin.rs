@@ -75,6 +75,7 @@ impl Admin {
                 | CoordinatorError::InvalidTopicName { .. }
                 | CoordinatorError::InternalTopic { .. }
                 | CoordinatorError::InvalidPartitions { .. }
+                | CoordinatorError::InvalidAssignment { .. }
                 | CoordinatorError::InvalidConfig { .. }
                 | CoordinatorError::IncarnationMismatch { .. }
                 | CoordinatorError::LimitExceeded { .. } => {

@@ -166,6 +166,7 @@ impl World {
                 partitions: Some(*partitions),
                 replication: Some(replication),
                 configs: upkeep.chain([segment]).collect(),
+                assignment: Vec::new(),
             }
         });
         let commands: Vec<CoordinatorCommand> = registrations.into_iter().chain(creations).collect();
