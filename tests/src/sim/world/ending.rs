@@ -12,6 +12,9 @@ use crate::sim::clients::Client;
 use crate::sim::facts::{Fact, Life};
 use crate::sim::trace::Place;
 
+/// A sync that takes so long once faults are over began before.
+const HUNG_SYNC: Duration = Duration::from_millis(500);
+
 /// Between two looks at whether everything is well again.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -78,6 +81,15 @@ impl World {
     fn complaint(&mut self) -> Option<String> {
         if let Some(node) = self.nodes.values().find(|node| node.process.is_none()) {
             return Some(format!("node {} is down", node.id));
+        }
+        let now = self.heap.now();
+        let hangs = |unit: &crate::sim::node::Unit| {
+            unit.round.as_ref().is_some_and(|round| round.since + HUNG_SYNC <= now)
+        };
+        let units = self.nodes.values().filter_map(|node| node.process.as_ref());
+        if units.flat_map(|process| &process.shards).any(hangs) {
+            // It began before the faults ended.
+            return Some("a sync hangs still".to_owned());
         }
         let partitions = self.plan.topics.iter().sum::<u32>() as usize;
         if !self.users.is_complete(partitions) {
