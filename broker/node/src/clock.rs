@@ -1,21 +1,23 @@
 //! The one place that reads the clocks. Everybody else is told the time.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use raftline_proto::time::{Monotonic, Now, Timestamp};
 
-/// Both clocks of this process. Copies agree with each other.
+/// Both clocks of this process. Copies agree with each other. The monotonic one goes on while the machine is suspended: what
+/// was to happen within a time is late then, and a wall clock that went on did not jump.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    started: Instant,
+    /// Since the machine was started.
+    started: Duration,
 }
 
 impl Clock {
     /// A clock whose monotonic time starts now. Made once, in `main`, and copied from there.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the place that reads the clock")]
     pub fn start() -> Self {
-        Self { started: Instant::now() }
+        Self { started: since_boot() }
     }
 
     /// Reads both clocks.
@@ -27,7 +29,8 @@ impl Clock {
     /// Reads the monotonic clock.
     #[must_use]
     pub fn monotonic(&self) -> Monotonic {
-        Monotonic(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+        let elapsed = since_boot().saturating_sub(self.started);
+        Monotonic(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
     }
 
     /// The monotonic time `span` from now: for deadlines.
@@ -42,6 +45,12 @@ impl Clock {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
+}
+
+/// The time since the machine was started, suspended or not.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]

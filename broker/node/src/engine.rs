@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use raftline_proto::ids::NodeId;
 use raftline_shard::config::ShardConfig;
-use raftline_shard::pulse::Pulse;
+use raftline_shard::pulse::{Condition, Pulse};
 use raftline_shard::types::{DiskSpace, Event};
 use raftline_storage::{RealDisk, StateError};
 use tokio::sync::mpsc;
@@ -157,6 +157,7 @@ impl Engine {
         let (drained_sender, drained) = mpsc::unbounded_channel();
         let pulse_thread = PulseThread {
             own: configs.first().map_or(NodeId(0), |config| config.node),
+            said: Condition::default(),
             pulse: heart(&configs, clock),
             inbox: pulse_inbox,
             clock,

@@ -249,6 +249,9 @@ pub const SERVER_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// News that may wait for the pulse's thread.
 pub const PULSE_NEWS_MAX: usize = 16_384;
 
+/// How long a client of the native API waits for a leader that does not know yet how much is committed.
+pub const NEW_LEADER_WAIT: Duration = Duration::from_secs(10);
+
 /// A shard's turn that takes this long is logged.
 pub const SLOW_TURN: Duration = Duration::from_millis(500);
 

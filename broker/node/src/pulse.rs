@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
 
 use raftline_proto::ids::{BootId, GroupId, NodeId};
-use raftline_proto::time::Monotonic;
+use raftline_proto::time::{Monotonic, Now};
 use raftline_shard::pulse::{Beat, Condition, Pulse, Sign};
 use raftline_shard::types::{Event, LivenessChange};
 
@@ -26,7 +25,7 @@ use crate::view::NodeView;
 #[derive(Debug)]
 pub(crate) enum News {
     /// A sign of life came.
-    Sign { from: NodeId, boot: BootId, sign: Sign, at: Monotonic },
+    Sign { from: NodeId, boot: BootId, sign: Sign, at: Now },
     /// The connection to a peer stands.
     Connected { peer: NodeId, at: Monotonic },
     /// It broke.
@@ -111,6 +110,8 @@ impl Busy {
 /// The pulse and what it is told by and tells.
 pub(crate) struct PulseThread<S: PeerSender> {
     pub(crate) own: NodeId,
+    /// How this node was, as last logged.
+    pub(crate) said: Condition,
     pub(crate) pulse: Pulse,
     pub(crate) inbox: PulseInbox,
     pub(crate) clock: Clock,
@@ -132,11 +133,7 @@ impl<S: PeerSender> PulseThread<S> {
         let mut full = false;
         let mut beats = Vec::new();
         loop {
-            let wait = match self.pulse.deadline() {
-                Some(deadline) => deadline.since(self.clock.monotonic()),
-                None => Duration::from_secs(1),
-            };
-            match self.inbox.0.recv_timeout(wait) {
+            match self.inbox.0.recv_timeout(self.pulse.deadline().since(self.clock.monotonic())) {
                 Ok(News::Sign { from, boot, sign, at }) => {
                     self.pulse.heard(from, boot, sign, at, &mut beats);
                 }
@@ -148,7 +145,7 @@ impl<S: PeerSender> PulseThread<S> {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let now = self.clock.now();
-            if self.pulse.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
+            if self.pulse.deadline() <= now.monotonic {
                 self.pulse.tick(now, &self.busy.since(), full, &mut beats);
             }
             for beat in beats.drain(..) {
@@ -164,6 +161,7 @@ impl<S: PeerSender> PulseThread<S> {
                             && peer == self.own
                         {
                             self.shards.sinks().set_stuck(&condition.stuck);
+                            self.said.clone_from(condition);
                         }
                         self.view.set_liveness(peer, &change, now.monotonic);
                         // Never refused: see `Shards::submit`.
@@ -179,30 +177,41 @@ impl<S: PeerSender> PulseThread<S> {
 impl<S: PeerSender> PulseThread<S> {
     fn log(&self, peer: NodeId, change: &LivenessChange) {
         match change {
-            LivenessChange::Condition(condition) if peer == self.own => log_own(condition),
+            LivenessChange::Condition(condition) if peer == self.own => log_own(&self.said, condition),
             LivenessChange::Up => tracing::info!(%peer, "peer answers"),
             LivenessChange::Down => tracing::warn!(%peer, "peer is down: it does not answer"),
             LivenessChange::Reset => tracing::info!(%peer, "peer restarted, or is connected anew"),
-            LivenessChange::Condition(condition) if condition.stuck.is_empty() && !condition.full => {
+            LivenessChange::Condition(Condition { stuck, full, clock_off, .. })
+                if stuck.is_empty() && !full && !clock_off =>
+            {
                 tracing::info!(%peer, "peer is well");
             }
-            LivenessChange::Condition(Condition { stuck, full, .. }) => {
-                tracing::warn!(%peer, stuck_shards = ?stuck, disk_full = full, "peer is not well");
+            LivenessChange::Condition(Condition { stuck, full, clock_off, .. }) => {
+                tracing::warn!(%peer, stuck_shards = ?stuck, disk_full = full, clock_off, "peer is not well");
             }
         }
     }
 }
 
 /// That the disk is full is told where it is found out.
-fn log_own(condition: &Condition) {
-    if condition.stuck.is_empty() {
-        tracing::info!("all shards go on");
-    } else {
-        tracing::error!(
-            shards = ?condition.stuck,
+fn log_own(before: &Condition, now: &Condition) {
+    match (now.stuck.as_slice(), before.stuck == now.stuck) {
+        (_, true) => {}
+        ([], _) => tracing::info!("all shards go on"),
+        (stuck, _) => tracing::error!(
+            shards = ?stuck,
             "shards do not go on: their thread, or the disk under them, hangs. Others take over what they lead; look \
              at the disk"
-        );
+        ),
+    }
+    match (before.clock_off, now.clock_off) {
+        (false, true) => tracing::error!(
+            "this broker's wall clock jumped, or is more than a minute off the others': until it can be trusted, no \
+             record goes here for its age. Set it right; it is trusted again once it has been near the median of \
+             three brokers' clocks for a minute, or after a restart"
+        ),
+        (true, false) => tracing::info!("this broker's wall clock is trusted again"),
+        (false, false) | (true, true) => {}
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use raftline_proto::ids::{GroupId, NodeId, Term};
+use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
 use raftline_proto::time::{Monotonic, Now};
 use raftline_raft::types::Role;
 use raftline_shard::Shard;
@@ -317,6 +317,11 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
     fn in_sync(&mut self, group: GroupId, term: Term, nodes: Vec<NodeId>) {
         tracing::debug!(%group, %term, ?nodes, "replicas in sync");
         self.links.view.set_in_sync(group, term, nodes);
+    }
+
+    fn let_go(&mut self, group: GroupId, (from, up_to): (Offset, Offset), bytes: u64, reason: &'static str) {
+        let partition = self.links.view.place_of(group);
+        tracing::info!(partition, %from, %up_to, bytes, reason, "old records have gone");
     }
 
     fn group_deleted(&mut self, group: GroupId) {

@@ -192,6 +192,17 @@ impl NodeView {
         up.collect()
     }
 
+    /// What people call a group: topic and partition. For logs: it looks through all topics.
+    #[must_use]
+    pub fn place_of(&self, group: GroupId) -> String {
+        let image = self.image();
+        let found = image.topics.values().find_map(|topic| {
+            let at = topic.partitions.iter().position(|partition| partition.group == group)?;
+            Some(format!("{}/{at}", topic.name))
+        });
+        found.unwrap_or_else(|| format!("group {group}"))
+    }
+
     /// Why a group's replica is closed, if its storage failed.
     #[must_use]
     pub fn failure(&self, group: GroupId) -> Option<String> {

@@ -149,7 +149,8 @@ impl Group {
         let waits = turn.config.timings.election_max * 2;
         let deadline = turn.now.monotonic + waits;
         let deadline = match question {
-            Question::Fetch(want) => deadline.max(want.deadline),
+            // Other partitions of the same request wait for its answer.
+            Question::Fetch(want) => (turn.now.monotonic + waits / 2).max(want.deadline),
             Question::Offset(..) => deadline,
         };
         if let Body::Partition(partition) = &mut self.body {

@@ -53,6 +53,10 @@ pub struct Timings {
     pub alive_lapse: Duration,
     /// A shard that has been at one turn, or at one sync, for this long counts as stuck.
     pub stuck: Duration,
+    /// A wall clock that jumps by more than this, or is off the median of the brokers' clocks by more, decides nothing
+    pub clock_off_max: Duration,
+    /// until it has been within that bound for this long.
+    pub clock_settle: Duration,
     /// A peer whose connection broke is down after this, unless it is heard of before.
     pub disconnect_grace: Duration,
     /// The least time without a leader before an election.
@@ -75,6 +79,8 @@ impl Default for Timings {
             alive_interval: Duration::from_millis(100),
             alive_lapse: Duration::from_secs(1),
             stuck: Duration::from_secs(2),
+            clock_off_max: Duration::from_secs(60),
+            clock_settle: Duration::from_secs(60),
             disconnect_grace: Duration::from_millis(200),
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(900),

@@ -13,7 +13,7 @@
 //! stages) with `carry` (the engine's outputs as effects) and `requests` (what clients ask), `tail` (the log's end),
 //! `partition` with `produce`, `producers`, `snapshot`, `fetch`, `asking`, `parking`, `retention`, `deletion` and `compaction` (with
 //! `marks`), [`coordinator`] with [`image`] and
-//! `reconcile`, `in_sync`, [`pulse`], `peers`, `liveness`, `drain`, `room`, `timers`, [`limits`].
+//! `reconcile`, `in_sync`, [`pulse`] (with `wall`), `peers`, `liveness`, `drain`, `room`, `timers`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -52,6 +52,7 @@ mod room;
 mod snapshot;
 mod tail;
 mod timers;
+mod wall;
 
 pub use config::ShardConfig;
 pub use shard::Shard;

@@ -33,6 +33,11 @@ impl Peers {
         self.conditions.get(&node).is_none_or(|condition| !condition.full)
     }
 
+    /// Whether the node's wall clock cannot be trusted, as it says itself.
+    pub fn clock_is_off(&self, node: NodeId) -> bool {
+        self.conditions.get(&node).is_some_and(|condition| condition.clock_off)
+    }
+
     pub fn follow(&mut self, node: NodeId, change: LivenessChange) {
         match change {
             LivenessChange::Up | LivenessChange::Reset => {

@@ -7,6 +7,7 @@
 
 use crate::config::Timings;
 use crate::types::LivenessChange;
+use crate::wall::{self, WallClock};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use raftline_proto::ids::{BootId, GroupId, NodeId};
@@ -30,6 +31,8 @@ pub struct Condition {
     pub stuck: Vec<u32>,
     /// Whether its disk is so full that it takes no records.
     pub full: bool,
+    /// Whether its wall clock cannot be trusted: it lets no record go by age.
+    pub clock_off: bool,
 }
 
 impl Condition {
@@ -69,6 +72,7 @@ pub struct Pulse {
     peers: BTreeMap<NodeId, Peer>,
     /// How this node is, as last said.
     condition: Condition,
+    wall: WallClock,
     next_beat: Monotonic,
     /// Since when it has beaten in time: before that, nothing here may have had a core.
     awake_since: Monotonic,
@@ -84,6 +88,8 @@ struct Peer {
     heard: Option<Monotonic>,
     grace: Option<Monotonic>,
     condition: Condition,
+    /// How far its wall clock was ahead of this node's, relative to this node's distance from its monotonic clock then.
+    wall: Option<i64>,
 }
 
 impl Pulse {
@@ -101,6 +107,7 @@ impl Pulse {
             timings,
             peers: BTreeMap::new(),
             condition: Condition { shards, ..Condition::default() },
+            wall: WallClock::default(),
             next_beat: now,
             awake_since: now,
             graces: BTreeSet::new(),
@@ -117,17 +124,18 @@ impl Pulse {
     }
 
     /// A sign of life came at `now`.
-    pub fn heard(&mut self, from: NodeId, boot: BootId, sign: Sign, now: Monotonic, beats: &mut Vec<Beat>) {
+    pub fn heard(&mut self, from: NodeId, boot: BootId, sign: Sign, now: Now, beats: &mut Vec<Beat>) {
         let Some(peer) = self.peers.get_mut(&from) else { return };
         let restarted = peer.boot.replace(boot).is_some_and(|known| known != boot);
         let changed = peer.condition != sign.condition;
         peer.condition = sign.condition;
+        peer.wall = Some(wall::distance(Now { wall: sign.wall, ..now }));
         if changed {
             // First of all: what comes up with a stuck shard is not up for that shard's groups.
             let change = LivenessChange::Condition(peer.condition.clone());
             beats.push(Beat::Tell { peer: from, change });
         }
-        self.answers(from, now, restarted, beats);
+        self.answers(from, now.monotonic, restarted, beats);
     }
 
     /// A connection to the peer was made, perhaps anew.
@@ -168,14 +176,11 @@ impl Pulse {
         }
     }
 
-    /// When [`Pulse::tick`] is next due; `None` if there is nobody to keep in touch with.
+    /// When [`Pulse::tick`] is next due.
     #[must_use]
-    pub fn deadline(&self) -> Option<Monotonic> {
-        if self.peers.is_empty() {
-            return None;
-        }
+    pub fn deadline(&self) -> Monotonic {
         let grace = self.graces.first().map(|(grace, _)| *grace);
-        Some(grace.map_or(self.next_beat, |grace| grace.min(self.next_beat)))
+        grace.map_or(self.next_beat, |grace| grace.min(self.next_beat))
     }
 
     /// Looks for peers that fell silent, and sends signs of life when they are due. `busy` says for each shard since when it
@@ -202,7 +207,9 @@ impl Pulse {
         if monotonic < self.next_beat {
             return;
         }
-        self.next_beat = monotonic + self.timings.alive_interval;
+        // Alone it only looks at its own clock and shards.
+        let beats_apart = if self.peers.is_empty() { LONELY_INTERVALS } else { 1 };
+        self.next_beat = monotonic + self.timings.alive_interval * beats_apart;
         for (node, peer) in &mut self.peers {
             if peer.heard.is_some_and(|heard| monotonic.since(heard) >= self.timings.alive_lapse) {
                 peer.heard = None;
@@ -212,7 +219,14 @@ impl Pulse {
                 beats.push(Beat::Tell { peer: *node, change: LivenessChange::Down });
             }
         }
-        let condition = Condition { shards: self.shards, stuck: self.stuck(monotonic, busy), full };
+        let distance = wall::distance(now);
+        let answering = self.peers.values().filter(|peer| peer.heard.is_some());
+        let ahead: Vec<i64> =
+            answering.filter_map(|peer| Some(peer.wall?.saturating_sub(distance))).collect();
+        self.wall.look(now, &ahead, &self.timings);
+        let clock_off = self.wall.is_doubted();
+        let stuck = self.stuck(monotonic, busy);
+        let condition = Condition { shards: self.shards, stuck, full, clock_off };
         if self.condition != condition {
             self.condition.clone_from(&condition);
             // Its own shards hear of it, too: one whose disk alone hangs can still give up what it leads.
@@ -246,6 +260,9 @@ impl Pulse {
     }
 }
 
+/// So many intervals pass between two looks where there are no peers.
+const LONELY_INTERVALS: u32 = 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,8 +275,12 @@ mod tests {
         Monotonic::ZERO + Duration::from_millis(ms)
     }
 
+    fn now(ms: u64) -> Now {
+        Now { monotonic: at(ms), wall: Timestamp(i64::try_from(ms).unwrap()) }
+    }
+
     fn sign(stuck: &[u32]) -> Sign {
-        let condition = Condition { shards: 4, stuck: stuck.to_vec(), full: false };
+        let condition = Condition { shards: 4, stuck: stuck.to_vec(), ..Condition::default() };
         Sign { wall: Timestamp(0), condition }
     }
 
@@ -288,7 +309,7 @@ mod tests {
         }
 
         fn alive(&mut self, boot: u64, ms: u64) -> Vec<LivenessChange> {
-            self.pulse.heard(PEER, BootId(boot), sign(&[]), at(ms), &mut self.beats);
+            self.pulse.heard(PEER, BootId(boot), sign(&[]), now(ms), &mut self.beats);
             self.told()
         }
 
@@ -298,16 +319,15 @@ mod tests {
         }
 
         fn tick(&mut self, ms: u64) -> Vec<LivenessChange> {
-            let now = Now { monotonic: at(ms), wall: Timestamp(7) };
-            self.pulse.tick(now, &[None, None], false, &mut self.beats);
+            self.pulse.tick(now(ms), &[None, None], false, &mut self.beats);
             self.told()
         }
 
         /// Ticks in time, every interval, until then.
         fn ticks_until(&mut self, ms: u64) -> Vec<LivenessChange> {
             let mut told = Vec::new();
-            while let Some(due) = self.pulse.deadline().filter(|due| *due <= at(ms)) {
-                told.extend(self.tick(due.0 / 1000));
+            while self.pulse.deadline() <= at(ms) {
+                told.extend(self.tick(self.pulse.deadline().0 / 1000));
             }
             told
         }
@@ -340,7 +360,7 @@ mod tests {
         tested.connected(0);
         tested.tick(0);
         tested.pulse.disconnected(PEER, at(10));
-        assert_eq!(tested.pulse.deadline(), Some(at(100)));
+        assert_eq!(tested.pulse.deadline(), at(100));
         assert_eq!(tested.alive(1, 50), [], "heard of in time");
         assert_eq!(tested.tick(100), []);
         tested.pulse.disconnected(PEER, at(110));
@@ -356,7 +376,7 @@ mod tests {
     #[test]
     fn strangers_are_not_kept() {
         let mut tested = Tested::new();
-        tested.pulse.heard(NodeId(9), BootId(1), sign(&[]), at(0), &mut tested.beats);
+        tested.pulse.heard(NodeId(9), BootId(1), sign(&[]), now(0), &mut tested.beats);
         tested.pulse.connected(NodeId(9), at(0), &mut tested.beats);
         assert_eq!(tested.beats, []);
         tested.pulse.learn([NodeId(9), NodeId(1)]);
@@ -378,11 +398,10 @@ mod tests {
     fn a_shard_that_does_not_go_on_is_said_to_be_stuck() {
         let mut tested = Tested::new();
         let mut said = |ms, busy: &[Option<Monotonic>]| {
-            let now = Now { monotonic: at(ms), wall: Timestamp(7) };
-            tested.pulse.tick(now, busy, true, &mut tested.beats);
+            tested.pulse.tick(now(ms), busy, true, &mut tested.beats);
             let last = tested.beats.pop();
             let own = core::mem::take(&mut tested.beats).pop();
-            let Some(Beat::Send { to: PEER, sign: Sign { wall: Timestamp(7), condition } }) = last else {
+            let Some(Beat::Send { to: PEER, sign: Sign { condition, .. } }) = last else {
                 panic!("{last:?}")
             };
             assert_eq!((condition.shards, condition.full), (2, true));
@@ -408,16 +427,16 @@ mod tests {
     #[test]
     fn a_condition_is_told_when_it_changes_and_before_its_node_is_up() {
         let mut tested = Tested::new();
-        tested.pulse.heard(PEER, BootId(1), sign(&[3]), at(0), &mut tested.beats);
+        tested.pulse.heard(PEER, BootId(1), sign(&[3]), now(0), &mut tested.beats);
         let stuck = LivenessChange::Condition(sign(&[3]).condition);
         let told = vec![
             Beat::Tell { peer: PEER, change: stuck },
             Beat::Tell { peer: PEER, change: LivenessChange::Up },
         ];
         assert_eq!(core::mem::take(&mut tested.beats), told);
-        tested.pulse.heard(PEER, BootId(1), sign(&[3]), at(1), &mut tested.beats);
+        tested.pulse.heard(PEER, BootId(1), sign(&[3]), now(1), &mut tested.beats);
         assert_eq!(tested.beats, []);
-        tested.pulse.heard(PEER, BootId(1), sign(&[]), at(2), &mut tested.beats);
+        tested.pulse.heard(PEER, BootId(1), sign(&[]), now(2), &mut tested.beats);
         assert_eq!(tested.beats.len(), 1);
     }
 

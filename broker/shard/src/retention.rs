@@ -124,7 +124,9 @@ impl Group {
         let (Stage::Open(raft), Body::Partition(partition)) = (&self.stage, &mut self.body) else { return };
         let now = turn.now;
         let settings = &partition.settings;
-        let older_than = settings.retention_ms.map(|ms| Timestamp(now.wall.get().saturating_sub(ms)));
+        // A clock that is days ahead would have everything go.
+        let by_age = settings.retention_ms.filter(|_| !turn.peers.clock_is_off(self.node));
+        let older_than = by_age.map(|ms| Timestamp(now.wall.get().saturating_sub(ms)));
         let bytes_max = settings.retention_bytes;
         let slowest = match (settings.retention_bytes, below) {
             (None, None) => settings.retention_ms.map_or(Duration::ZERO, age_interval),

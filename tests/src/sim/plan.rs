@@ -249,6 +249,8 @@ impl Plan {
                 alive_interval: millis(20),
                 alive_lapse: millis(120),
                 stuck: millis(250),
+                clock_off_max: millis(60_000),
+                clock_settle: millis(500),
                 disconnect_grace: millis(30),
                 election_min: millis(40),
                 election_max: millis(140),

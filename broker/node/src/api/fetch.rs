@@ -3,7 +3,7 @@
 use super::Broker;
 use super::errors::{self, Place};
 use crate::limits;
-use crate::payload::{FetchedBatches, OutReply};
+use crate::payload::{FetchedBatches, OutReply, Payload};
 use bytes::Bytes;
 use raftline_proto::api::fetch_request::From as FetchFrom;
 use raftline_proto::api::list_offset_request::At;
@@ -11,7 +11,7 @@ use raftline_proto::api::{Error, ErrorCode, FetchReply, FetchRequest, ListOffset
 use raftline_proto::batch::BatchHeader;
 use raftline_proto::ids::{GroupId, Offset};
 use raftline_proto::time::Timestamp;
-use raftline_shard::types::{Event, OffsetQuery, Reply};
+use raftline_shard::types::{Event, FetchError, OffsetQuery, Reply, RequestId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -122,7 +122,7 @@ async fn read(broker: &Broker, place: Place<'_>, order: Order) -> Result<Fetched
     let deadline = broker.clock.after(wait);
     let event = |request| Event::Fetch { request, group, from, bytes_min, bytes_max, deadline };
     let answer = tokio::select! {
-        answer = broker.shards.ask(event) => answer.map_err(|_| errors::busy())?,
+        answer = ask_until_known(broker, event) => answer?,
         // Else a long poll would hold up the stop.
         () = broker.stop.cancelled() => return Err(errors::stopping()),
     };
@@ -145,7 +145,7 @@ async fn offset(
     query: OffsetQuery,
 ) -> Result<Offset, Error> {
     let event = |request| Event::ListOffset { request, group, query };
-    match broker.shards.ask(event).await.map_err(|_| errors::busy())? {
+    match ask_until_known(broker, event).await? {
         OutReply::Shard(Reply::Offset(Ok(offset))) => Ok(offset),
         // Every record is older: what comes next will be the first that is not.
         OutReply::FoundOffset { found, high_watermark } => {
@@ -155,6 +155,25 @@ async fn offset(
             Err(errors::fetch(place, &found))
         }
         other => Err(errors::unexpected(&other)),
+    }
+}
+
+/// Asks a partition; again while its leader is too new to know how much is committed. The shard lets each question wait for
+/// that, so this does not spin.
+async fn ask_until_known(
+    broker: &Broker,
+    event: impl Fn(RequestId) -> Event<Payload>,
+) -> Result<OutReply, Error> {
+    let until = broker.clock.after(limits::NEW_LEADER_WAIT);
+    loop {
+        let answer = broker.shards.ask(&event).await.map_err(|_| errors::busy())?;
+        let not_yet = matches!(
+            answer,
+            OutReply::Shard(Reply::Fetched(Err(FetchError::NotYet)) | Reply::Offset(Err(FetchError::NotYet)))
+        );
+        if !not_yet || broker.clock.monotonic() >= until {
+            return Ok(answer);
+        }
     }
 }
 

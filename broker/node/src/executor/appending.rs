@@ -152,7 +152,7 @@ impl<D: Disk> Executor<D> {
         let Some(open) = self.groups.get_mut(&group) else { return };
         let up_to = kept_from.map_or(commit_limit, |kept_from| kept_from.min(commit_limit));
         let (older_than, bytes_max, below) = limits;
-        let before = open.log.start();
+        let (before, bytes_before) = (open.log.start(), open.log.bytes());
         let retained = open.log.retain(older_than, bytes_max, up_to);
         let trimmed = retained.and_then(|_| match below {
             Some(below) => open.log.trim(below, up_to),
@@ -173,6 +173,14 @@ impl<D: Disk> Executor<D> {
         self.old_files.extend(open.log.take_removed());
         let (previous, offset) = open.log.start();
         if (previous, offset) != before {
+            let reason = match (older_than, bytes_max, below) {
+                (_, _, Some(_)) => "deleted by request, or by retention",
+                (Some(_), None, None) => "retention.ms",
+                (None, Some(_), None) => "retention.bytes",
+                (Some(_), Some(_), None) | (None, None, None) => "retention.ms or retention.bytes",
+            };
+            let bytes = bytes_before.saturating_sub(open.log.bytes());
+            outside.let_go(group, (before.1, offset), bytes, reason);
             answers.push(Event::Trimmed { group, start: LogStart { previous, offset } });
         }
         // What is below the limit and stayed nevertheless was not kept for it: a file could not be written.

@@ -264,7 +264,7 @@ async fn receive(
                     continue;
                 }
                 Inbound::Alive { boot, sign } => {
-                    let at = service.clock.monotonic();
+                    let at = service.clock.now();
                     service.pulse.tell(News::Sign { from: remote.node, boot, sign, at });
                     continue;
                 }

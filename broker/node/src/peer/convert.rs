@@ -79,6 +79,7 @@ pub(super) fn encode(message: PeerMessage, boot: BootId) -> pb::GroupMessage {
             shards: condition.shards,
             stuck: condition.stuck,
             full: condition.full,
+            clock_off: condition.clock_off,
         }),
         PeerBody::Leads(news) => Body::Leads(pb::Leads {
             term: news.term.0,
@@ -164,8 +165,8 @@ pub(super) fn decode(message: pb::GroupMessage) -> Result<Inbound, Malformed> {
     let raft = |message| Inbound::Raft { group, message, entries: Vec::new(), payload: None };
     Ok(match body {
         Body::Alive(alive) => {
-            let pb::Alive { boot, wall_ms, shards, stuck, full } = alive;
-            let condition = Condition { shards, stuck, full };
+            let pb::Alive { boot, wall_ms, shards, stuck, full, clock_off } = alive;
+            let condition = Condition { shards, stuck, full, clock_off };
             Inbound::Alive { boot: BootId(boot), sign: Sign { wall: Timestamp(wall_ms), condition } }
         }
         Body::Leads(leads) => {
@@ -375,7 +376,7 @@ mod tests {
             assert_eq!((group, message), (GROUP, sent));
             assert!(entries.is_empty() && payload.is_none());
         }
-        let condition = Condition { shards: 4, stuck: vec![1, 3], full: true };
+        let condition = Condition { shards: 4, stuck: vec![1, 3], full: true, clock_off: true };
         let sign = Sign { wall: Timestamp(-5), condition };
         let body = PeerBody::Alive(sign.clone());
         let alive = encode(PeerMessage { group: GroupId::COORDINATOR, body }, BOOT);

@@ -203,3 +203,52 @@ fn a_stricter_retention_is_looked_at_without_anything_being_written() {
         world.assert_no_alarms();
     }
 }
+
+/// A topic that keeps records for an hour, with three in it, and its leader.
+fn an_hour() -> (World, GroupId, NodeId) {
+    let mut world = World::registered();
+    let command = world.topic("short", Some(1), &[("retention.ms", "3600000")]);
+    world.command(command).expect("created");
+    let group = world.group("short", 0);
+    for text in ["a", "b", "c"] {
+        world.produce(group, text).expect("acknowledged");
+    }
+    let leader = world.leader(group);
+    world.run_for(Duration::from_secs(5));
+    (world, group, leader)
+}
+
+fn start_on(world: &mut World, node: NodeId, group: GroupId) -> Offset {
+    world.describe(node, group).expect("is here").start_offset
+}
+
+#[test]
+fn a_clock_that_jumps_lets_nothing_go() {
+    let (mut world, group, leader) = an_hour();
+    world.node(leader).skew_ms = 8 * 24 * 3_600_000;
+    world.run_for(Duration::from_secs(600));
+    for node in [N1, N2, N3] {
+        assert_eq!(start_on(&mut world, node, group), Offset(0), "{node}");
+    }
+    // Set right: a minute later it is trusted again, and what is too old goes in time.
+    world.node(leader).skew_ms = 0;
+    world.run_for(Duration::from_secs(2 * 3600));
+    for node in [N1, N2, N3] {
+        assert_eq!(start_on(&mut world, node, group), Offset(3), "{node}");
+    }
+    world.assert_no_alarms();
+}
+
+#[test]
+fn a_follower_that_starts_with_its_clock_off_lets_nothing_go() {
+    let (mut world, group, leader) = an_hour();
+    let follower = [N1, N2, N3].into_iter().find(|node| *node != leader).expect("two of them");
+    world.end(follower, crate::world::End::Killed);
+    world.node(follower).skew_ms = 2 * 3_600_000;
+    world.start(follower);
+    world.run_for(Duration::from_secs(600));
+    assert_eq!(start_on(&mut world, follower, group), Offset(0));
+    world.run_for(Duration::from_secs(2 * 3600));
+    assert_eq!(start_on(&mut world, leader, group), Offset(3), "in its time");
+    world.assert_no_alarms();
+}

@@ -3,7 +3,7 @@
 use crate::log::{Disk, GroupFiles, Limits, Payload, Stored, Text};
 use crate::world::{PeerMessage, SHARDS};
 use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, Index, NodeId, Offset};
-use raftline_proto::time::{Monotonic, Now};
+use raftline_proto::time::{Monotonic, Now, Timestamp};
 use raftline_raft::types::{AppendResult, Message, ReplicateOutcome, Role};
 use raftline_shard::pulse::{Beat, Pulse};
 use raftline_shard::types::{
@@ -55,6 +55,8 @@ pub struct Node {
     pub id: NodeId,
     pub disk: Disk,
     pub process: Option<Process>,
+    /// How far its wall clock is ahead, in milliseconds.
+    pub skew_ms: i64,
     /// Shards whose threads hang, and since when.
     pub hung: BTreeMap<usize, Monotonic>,
     /// Appends are refused: no space is left.
@@ -81,6 +83,7 @@ impl Node {
             id,
             disk: Disk::default(),
             process: None,
+            skew_ms: 0,
             hung: BTreeMap::new(),
             full: false,
             sync_us: 0,
@@ -155,6 +158,11 @@ impl Node {
         process.inboxes[shard].push_back(event);
     }
 
+    /// The world's clocks as they are here.
+    pub fn clocks(&self, now: Now) -> Now {
+        Now { wall: Timestamp(now.wall.get() + self.skew_ms), ..now }
+    }
+
     /// What the pulse is told of.
     pub fn hear(&mut self, listen: impl FnOnce(&mut Pulse, &mut Vec<Beat>)) {
         let Some(process) = &mut self.process else { return };
@@ -166,7 +174,7 @@ impl Node {
     /// The pulse beats, if it is time: beside the shards.
     fn beat(&mut self, now: Now, out: &mut Outgoing) {
         let Some(process) = &mut self.process else { return };
-        if process.pulse.deadline().is_none_or(|at| at > now.monotonic) {
+        if process.pulse.deadline() > now.monotonic {
             return;
         }
         let syncs = process.round.as_ref().map(|round| round.began_at);
@@ -199,11 +207,12 @@ impl Node {
         let shards = (0..SHARDS as usize).filter(goes_on);
         let shards = shards.filter_map(|shard| process.shards[shard].deadline());
         let round = process.round.as_ref().map(|round| round.done_at);
-        shards.chain(round).chain(process.pulse.deadline()).min().map(|at| at.max(now))
+        shards.chain(round).chain([process.pulse.deadline()]).min().map(|at| at.max(now))
     }
 
     /// One turn of every shard that has something to do.
     pub fn turn(&mut self, now: Now, out: &mut Outgoing) {
+        let now = self.clocks(now);
         self.finish_round(now);
         self.beat(now, out);
         for shard in 0..SHARDS as usize {

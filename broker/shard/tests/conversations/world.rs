@@ -239,7 +239,8 @@ impl World {
         }
         let event = match message {
             PeerMessage::Alive { boot, sign } => {
-                let now = self.now;
+                let now = self.clock();
+                let now = self.node(to).clocks(now);
                 self.node(to).hear(|pulse, beats| pulse.heard(from, boot, sign, now, beats));
                 return;
             }

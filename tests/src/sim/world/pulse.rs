@@ -45,12 +45,13 @@ impl World {
             self.heap.push(resumed, Step::News(life, Box::new(news)));
             return;
         }
-        let clock = node.clocks(now).monotonic;
+        let clocks = node.clocks(now);
+        let clock = clocks.monotonic;
         let Some(process) = &mut node.process else { return };
         let mut beats = Vec::new();
         let pulse = &mut process.pulse;
         match news {
-            News::Sign(from, boot, sign) => pulse.heard(from, boot, sign, clock, &mut beats),
+            News::Sign(from, boot, sign) => pulse.heard(from, boot, sign, clocks, &mut beats),
             News::Connected(peer) => pulse.connected(peer, clock, &mut beats),
             News::Disconnected(peer) => pulse.disconnected(peer, clock),
             News::Refused(peer) => pulse.refused(peer, &mut beats),
@@ -92,7 +93,7 @@ impl World {
         let Some(node) = self.nodes.get_mut(&life.node).filter(|node| node.life() == Some(life)) else {
             return;
         };
-        let Some(due) = node.process.as_ref().and_then(|process| process.pulse.deadline()) else { return };
+        let Some(due) = node.process.as_ref().map(|process| process.pulse.deadline()) else { return };
         let at = node.virtual_time(due).max(self.heap.now());
         let Some(process) = &mut node.process else { return };
         if process.beat_at.is_none_or(|planned| at < planned) {
