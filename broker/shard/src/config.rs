@@ -53,9 +53,9 @@ pub struct Timings {
     pub alive_lapse: Duration,
     /// A shard that has been at one turn, or at one sync, for this long counts as stuck.
     pub stuck: Duration,
-    /// A wall clock that jumps by more than this, or is off the median of the brokers' clocks by more, decides nothing
+    /// A wall clock that jumps by more than this, or is off the median of the brokers' clocks by more, is doubted.
     pub clock_off_max: Duration,
-    /// until it has been within that bound for this long.
+    /// One that is doubted is trusted again when it has been within that bound for so long.
     pub clock_settle: Duration,
     /// A peer whose connection broke is down after this, unless it is heard of before.
     pub disconnect_grace: Duration,

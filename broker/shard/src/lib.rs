@@ -12,8 +12,8 @@
 //! In reading order: [`types`] (events, effects), [`config`], [`shard`] (who gets which event), `group` (one group's
 //! stages) with `carry` (the engine's outputs as effects) and `requests` (what clients ask), `tail` (the log's end),
 //! `partition` with `produce`, `producers`, `snapshot`, `fetch`, `asking`, `parking`, `retention`, `deletion` and `compaction` (with
-//! `marks`), [`coordinator`] with [`image`] and
-//! `reconcile`, `in_sync`, [`pulse`] (with `wall`), `peers`, `liveness`, `drain`, `room`, `timers`, [`limits`].
+//! `marks`), [`coordinator`] with [`image`] and `reconcile`, `in_sync`, [`pulse`] (with `wall`), `peers`, `liveness`, `drain`,
+//! `room`, `timers`, [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]

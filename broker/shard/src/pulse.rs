@@ -88,7 +88,8 @@ struct Peer {
     heard: Option<Monotonic>,
     grace: Option<Monotonic>,
     condition: Condition,
-    /// How far its wall clock was ahead of this node's, relative to this node's distance from its monotonic clock then.
+    /// How far its wall clock was from this node's monotonic one when it was last heard, in milliseconds: a jump of this
+    /// node's own wall clock does not change that.
     wall: Option<i64>,
 }
 

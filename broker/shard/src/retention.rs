@@ -1,5 +1,5 @@
 //! Retention: every replica lets go of whole segments that are too old, too much or deleted, up to its commit index.
-//! The same slow timer has leaders look whether to compact.
+//! The same slow timer has leaders look whether to compact. Nothing goes by age where the node's wall clock is doubted.
 //!
 //! There is one timer a shard, and only while some partition could have something to let go. Age is looked at rarely
 //! where records live long; size only after growth.
