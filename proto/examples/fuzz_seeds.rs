@@ -5,7 +5,7 @@ use bytes::Bytes;
 use prost::Message;
 use raftline_proto::api::ProduceRequest;
 use raftline_proto::batch::{self, Builder, Codec, Header};
-use raftline_proto::command::Command;
+use raftline_proto::command::{Command, TrimReason};
 use raftline_proto::entry::{EntryBody, EntryInfo, ProducerBatch};
 use raftline_proto::ids::{
     ClusterId, EntryId, GroupId, Incarnation, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId,
@@ -92,7 +92,7 @@ fn bodies() -> Vec<EntryBody> {
         tombstones_before: Offset(2),
         start_offset: Offset(1),
     };
-    let trim = Command::TrimTo { offset: Offset(1) };
+    let trim = Command::TrimTo { offset: Offset(1), reason: TrimReason::Size };
     let remembered = RememberedBatch {
         entry: EntryId::new(Term(1), Index(2)),
         base_offset: Offset(3),

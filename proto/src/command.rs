@@ -3,8 +3,9 @@
 //! ```text
 //! u16 version (1), u8 tag and
 //!   1 Compact  u64 through, u64 end offset, u64 tombstones before, u64 start offset
-//!   2 TrimTo   u64 offset
+//!   2 TrimTo   u64 offset: asked for
 //!   3 Producers  see `producers`
+//!   4 TrimTo   u64 offset, u8 reason: 1 age, 2 size
 //! ```
 //!
 //! Integers are little-endian, and there is one encoding of each command. A new tag or field needs a new version and a
@@ -36,6 +37,8 @@ pub enum Command {
     TrimTo {
         /// The first offset that stays. At most the high watermark when this is proposed.
         offset: Offset,
+        /// Why.
+        reason: TrimReason,
     },
     /// What the log below says of idempotent producers, all of it: what goes from the log below is not forgotten with it
     /// (docs/decisions/0008). Where the log below is whole it changes nothing.
@@ -44,6 +47,27 @@ pub enum Command {
         /// [`PRODUCERS_MAX`](crate::limits::PRODUCERS_MAX).
         producers: Arc<[ProducerState]>,
     },
+}
+
+/// Why records go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrimReason {
+    /// A client wanted it (Kafka's DeleteRecords).
+    Asked,
+    /// They are older than `retention.ms`.
+    Age,
+    /// `retention.bytes` are left without them.
+    Size,
+}
+
+impl core::fmt::Display for TrimReason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "deleted by request",
+            Self::Age => "retention.ms",
+            Self::Size => "retention.bytes",
+        })
+    }
 }
 
 /// The layout described above.
@@ -63,9 +87,17 @@ impl Command {
                 writer.u64(tombstones_before.0);
                 writer.u64(start_offset.0);
             }
-            Self::TrimTo { offset } => {
-                writer.u8(TAG_TRIM_TO);
+            Self::TrimTo { offset, reason } => {
+                let reason = match reason {
+                    TrimReason::Asked => None,
+                    TrimReason::Age => Some(REASON_AGE),
+                    TrimReason::Size => Some(REASON_SIZE),
+                };
+                writer.u8(reason.map_or(TAG_TRIM_TO, |_| TAG_OUTLIVED));
                 writer.u64(offset.0);
+                if let Some(reason) = reason {
+                    writer.u8(reason);
+                }
             }
             Self::Producers { producers } => {
                 writer.u8(TAG_PRODUCERS);
@@ -75,12 +107,20 @@ impl Command {
         writer.into_bytes()
     }
 
-    /// Whether a command's encoding, of which `payload` is a start of [`PREFIX_BYTES`] at least, is that of
-    /// [`Command::Producers`]. Without looking at the rest.
+    /// Whether no record of the log below may stand in one segment with this command, where the offset is `next_offset`:
+    /// all of them may go because of it. `payload` is a start of its encoding, of [`PREFIX_BYTES`] at least; the rest is
+    /// not looked at.
     #[must_use]
-    pub fn is_producers(payload: &[u8]) -> bool {
+    pub fn stands_before_records(payload: &[u8], next_offset: Offset) -> bool {
         let mut reader = Reader::new(payload);
-        reader.u16() == Ok(VERSION) && reader.u8() == Ok(TAG_PRODUCERS)
+        if reader.u16() != Ok(VERSION) {
+            return false;
+        }
+        match reader.u8() {
+            Ok(TAG_PRODUCERS) => true,
+            Ok(TAG_TRIM_TO | TAG_OUTLIVED) => reader.u64() == Ok(next_offset.0),
+            Ok(_) | Err(_) => false,
+        }
     }
 
     /// Decodes a command; `bytes` holds it and no more.
@@ -100,7 +140,16 @@ impl Command {
                 tombstones_before: Offset(reader.u64()?),
                 start_offset: Offset(reader.u64()?),
             },
-            TAG_TRIM_TO => Self::TrimTo { offset: Offset(reader.u64()?) },
+            TAG_TRIM_TO => Self::TrimTo { offset: Offset(reader.u64()?), reason: TrimReason::Asked },
+            TAG_OUTLIVED => {
+                let offset = Offset(reader.u64()?);
+                let reason = match reader.u8()? {
+                    REASON_AGE => TrimReason::Age,
+                    REASON_SIZE => TrimReason::Size,
+                    found => return Err(PayloadError::TrimReason { found }),
+                };
+                Self::TrimTo { offset, reason }
+            }
             TAG_PRODUCERS => Self::Producers { producers: producers::decode(&mut reader)?.into() },
             found => return Err(PayloadError::Command { found }),
         };
@@ -109,9 +158,13 @@ impl Command {
     }
 }
 
-/// What of an encoding says which command it is.
-pub const PREFIX_BYTES: usize = 3;
+/// What of an encoding [`Command::stands_before_records`] looks at, at most.
+pub const PREFIX_BYTES: usize = 11;
 
 const TAG_COMPACT: u8 = 1;
 const TAG_TRIM_TO: u8 = 2;
 const TAG_PRODUCERS: u8 = 3;
+const TAG_OUTLIVED: u8 = 4;
+
+const REASON_AGE: u8 = 1;
+const REASON_SIZE: u8 = 2;

@@ -316,6 +316,11 @@ pub enum PayloadError {
         /// Its number.
         found: u8,
     },
+    /// A command that lets records go for a reason that this version does not know.
+    TrimReason {
+        /// Its number.
+        found: u8,
+    },
     /// A gap whose entries take other offsets than its header says, or no entries.
     Gap {
         /// What the header says.
@@ -366,6 +371,9 @@ impl fmt::Display for PayloadError {
             }
             Self::Command { found } => {
                 write!(formatter, "command {found} is not known here: run a newer Raftline")
+            }
+            Self::TrimReason { found } => {
+                write!(formatter, "reason {found} to let records go is not known here: run a newer Raftline")
             }
             Self::Gap { expected, found } => {
                 write!(formatter, "the entries of a gap of {expected} offsets take {found}")

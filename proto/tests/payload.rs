@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
-use raftline_proto::command::{self, Command};
+use raftline_proto::command::{self, Command, TrimReason};
 use raftline_proto::cursor::{CursorError, Reader};
 use raftline_proto::entry::{self, EntryBody, EntryError, EntryHeader, EntryInfo, EntryKind, HEADER_BYTES};
 use raftline_proto::ids::{EntryId, GroupId, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId};
@@ -122,8 +122,12 @@ fn commands_are_as_the_layout_says() {
         &[4, 0, 0, 0, 0, 0, 0, 0],
     ];
     assert_eq!(compact.encode(), by_hand.concat());
-    let trim = Command::TrimTo { offset: Offset(5) };
-    assert_eq!(trim.encode(), [1, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0]);
+    let trim = |reason| Command::TrimTo { offset: Offset(5), reason };
+    assert_eq!(trim(TrimReason::Asked).encode(), [1, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(trim(TrimReason::Age).encode(), [1, 0, 4, 5, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(trim(TrimReason::Size).encode(), [1, 0, 4, 5, 0, 0, 0, 0, 0, 0, 0, 2]);
+    let unknown = Command::decode(&[1, 0, 4, 5, 0, 0, 0, 0, 0, 0, 0, 3]);
+    assert_eq!(unknown, Err(PayloadError::TrimReason { found: 3 }));
     let batch = RememberedBatch {
         entry: EntryId::new(Term(2), Index(3)),
         base_offset: Offset(4),
@@ -145,9 +149,16 @@ fn commands_are_as_the_layout_says() {
         &[6, 0, 0, 0],
     ];
     assert_eq!(producers.encode(), by_hand.concat());
-    assert!(Command::is_producers(&producers.encode()[..command::PREFIX_BYTES]));
-    assert!(!Command::is_producers(&trim.encode()) && !Command::is_producers(&[]));
-    for command in [compact, trim, producers] {
+    let stands_before = |command: &Command, next_offset| {
+        Command::stands_before_records(&command.encode()[..command::PREFIX_BYTES], Offset(next_offset))
+    };
+    assert!(stands_before(&producers, 0) && stands_before(&producers, 5));
+    assert!(!stands_before(&compact, 9) && !Command::stands_before_records(&[], Offset(0)));
+    let trims = [TrimReason::Asked, TrimReason::Age, TrimReason::Size].map(trim);
+    for trim in &trims {
+        assert!(stands_before(trim, 5) && !stands_before(trim, 6), "what is left stays where it is");
+    }
+    for command in [compact, producers].into_iter().chain(trims) {
         assert_eq!(Command::decode(&command.encode()), Ok(command.clone()));
         let encoded = command.encode();
         for cut in 0..encoded.len() {
@@ -158,8 +169,8 @@ fn commands_are_as_the_layout_says() {
         assert_eq!(Command::decode(&longer), Err(trailing));
     }
     assert_eq!(Command::decode(&[2, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0]), Err(PayloadError::Version { found: 2 }));
-    let unknown = Command::decode(&[1, 0, 4]).unwrap_err();
-    assert_eq!(unknown.to_string(), "command 4 is not known here: run a newer Raftline");
+    let unknown = Command::decode(&[1, 0, 5]).unwrap_err();
+    assert_eq!(unknown.to_string(), "command 5 is not known here: run a newer Raftline");
 }
 
 #[test]

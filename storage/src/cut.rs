@@ -1,13 +1,11 @@
-//! Taking entries away: at the end (truncation), at the front (retention), or all of them (a new start).
+//! Taking entries away at the end (truncation), or all of them (a new start). `trim` takes them away at the front.
 
-use crate::disk::{Disk, DiskFile};
-use crate::error::{AppendError, RetainError};
+use crate::disk::Disk;
+use crate::error::AppendError;
 use crate::log::Log;
 use crate::recover;
-use crate::segment::{SEGMENT_HEADER_BYTES, SegmentStart};
-use raftline_proto::ids::{EntryId, Index, Offset, Position};
-use raftline_proto::time::Timestamp;
-use std::io::{self, IoSlice};
+use raftline_proto::ids::{EntryId, Index, Offset};
+use std::io;
 
 impl<D: Disk> Log<D> {
     /// Cuts the log so that `from` and all after it are gone: seals the last segment and opens a new one. Appended
@@ -28,6 +26,11 @@ impl<D: Disk> Log<D> {
         assert!(
             from > clean_through,
             "truncation from {from}, but the log is compacted through {clean_through}"
+        );
+        let begins_at = self.beginning.as_ref().map(|beginning| beginning.first);
+        assert!(
+            begins_at.is_none_or(|first| from > first),
+            "truncation from {from}, but the log is to begin with entry {begins_at:?}"
         );
         self.staged.cut(from);
         self.write()?;
@@ -65,6 +68,7 @@ impl<D: Disk> Log<D> {
     pub fn reset(&mut self, previous: EntryId, offset: Offset) -> Result<(), AppendError> {
         self.staged.clear();
         self.open_segment(0, previous, offset).map_err(|source| AppendError { last: self.last(), source })?;
+        self.beginning = None;
         self.start = (previous, offset);
         self.terms.clear();
         // Until the new segment is durable, a power cut brings the old log back: nothing is vouched for, not even
@@ -76,128 +80,8 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Drops the oldest segments that retention no longer covers: those whose newest record is older than
-    /// `older_than`, and those without which `bytes_max` would still be left. Whole segments only, none with an entry
-    /// at or above `up_to`, and none whose successor is not durable yet. The last segment goes by age alone, when all
-    /// of it is too old: an empty one takes its place. Returns the log's new start if it moved.
-    ///
-    /// Syncs on this thread if anything goes.
-    ///
-    /// # Errors
-    /// The log is as it was. After [`RetainError::SyncFailed`], stop the process.
-    pub fn retain(
-        &mut self,
-        older_than: Option<Timestamp>,
-        bytes_max: Option<u64>,
-        up_to: Index,
-    ) -> Result<Option<(EntryId, Offset)>, RetainError> {
-        if let Some(limit) = older_than {
-            self.seal_expired(limit, up_to)?;
-        }
-        let count = self.expired(older_than, bytes_max, up_to);
-        if count == 0 {
-            return Ok(None);
-        }
-        self.begin_with(count)?;
-        for segment in self.segments.drain(..count) {
-            let sequence = segment.header.sequence;
-            // One that cannot be removed now is tried again after the next sync, or at the next start.
-            if self.files.remove(sequence).is_err() {
-                self.durability.dead.push((sequence, Position::ZERO));
-            }
-        }
-        Ok(Some(self.start))
-    }
-
-    /// Seals the last segment if all of it is durable, committed and too old. A quiet log would keep it for ever.
-    fn seal_expired(&mut self, limit: Timestamp, up_to: Index) -> Result<(), RetainError> {
-        if !self.last_has_expired(limit, up_to) {
-            return Ok(());
-        }
-        self.open_segment(self.segments.len(), self.last(), self.next_offset()).map_err(RetainError::Io)?;
-        if let Some(ticket) = self.begin_sync() {
-            ticket.run().map_err(RetainError::SyncFailed)?;
-            self.durable_through(ticket.through());
-        }
-        Ok(())
-    }
-
-    /// Whether all of the last segment is durable, committed and too old.
-    fn last_has_expired(&self, limit: Timestamp, up_to: Index) -> bool {
-        self.segments.last().is_some_and(|active| {
-            let too_old = active.index.time_max().is_some_and(|time| time < limit);
-            let settled = self.staged.is_empty() && self.durability.last == self.last();
-            too_old && settled && active.up_to <= up_to
-        })
-    }
-
-    /// The first entry that [`Log::retain`] and [`Log::trim`] would leave; `None` if no record would go.
-    #[must_use]
-    pub fn first_retained(
-        &self,
-        older_than: Option<Timestamp>,
-        bytes_max: Option<u64>,
-        below: Option<Offset>,
-        up_to: Index,
-    ) -> Option<Index> {
-        let (index, offset) = match self.segments.last() {
-            // All segments before it go with it.
-            Some(last) if older_than.is_some_and(|limit| self.last_has_expired(limit, up_to)) => {
-                (last.up_to, last.next_offset)
-            }
-            Some(_) | None => {
-                let expired = self.expired(older_than, bytes_max, up_to);
-                let deleted = below.map_or(0, |below| self.deleted(below));
-                let first_left = self.segments.get(deleted)?.base_index();
-                let deleted = self.expired(None, Some(0), first_left.min(up_to));
-                let first = &self.segments.get(expired.max(deleted))?.header;
-                (first.base_index(), first.base_offset)
-            }
-        };
-        (offset > self.start.1).then_some(index)
-    }
-
-    /// Makes the log begin with segment `nth`, durably. The segment says so itself: then it does not matter which of
-    /// the files before it a power cut brings back.
-    fn begin_with(&mut self, nth: usize) -> Result<(), RetainError> {
-        let mut header = self.segments[nth].header;
-        header.start = SegmentStart::Begins;
-        let file = self.files.get(header.sequence).map_err(RetainError::Io)?;
-        file.write_at(&[IoSlice::new(&header.encode())], 0).map_err(RetainError::Io)?;
-        file.sync_data().map_err(RetainError::SyncFailed)?;
-        self.segments[nth].header = header;
-        self.start = (header.previous, header.base_offset);
-        self.move_first_term();
-        Ok(())
-    }
-
-    /// How many segments retention no longer covers.
-    fn expired(&self, older_than: Option<Timestamp>, bytes_max: Option<u64>, up_to: Index) -> usize {
-        let mut left = self.bytes();
-        let mut count = 0;
-        for (pair, nth) in self.segments.windows(2).zip(1..) {
-            let [oldest, next] = pair else { break };
-            let time = oldest.index.time_max();
-            left -= oldest.end;
-            let too_much = bytes_max.is_some_and(|bytes_max| left >= bytes_max);
-            let too_old = older_than.is_some_and(|limit| time < Some(limit));
-            let committed = next.base_index() <= up_to;
-            let durable = next.header.base_position + SEGMENT_HEADER_BYTES <= self.durability.through;
-            if !(committed && durable && (too_old || too_much)) {
-                break;
-            }
-            // Where compaction left no batch that tells a time, the offsets go with those of a batch after them: a reader
-            // that has come there is not sent away before its time.
-            let timeless = time.is_none() && oldest.next_offset > oldest.header.base_offset;
-            if too_much || !timeless {
-                count = nth;
-            }
-        }
-        count
-    }
-
     /// The run of a term that began in what is gone begins with the first entry now.
-    fn move_first_term(&mut self) {
+    pub(crate) fn move_first_term(&mut self) {
         let first_index = self.start.0.index.next();
         let gone = self.terms.partition_point(|start| start.index <= first_index).saturating_sub(1);
         self.terms.drain(..gone);

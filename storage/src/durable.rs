@@ -10,7 +10,8 @@
 
 use crate::disk::{DirHold, Disk};
 use crate::log::{Durability, Log};
-use crate::sync::SyncTicket;
+use crate::sync::{SyncPoint, SyncTicket};
+use crate::trim::Beginning;
 use raftline_proto::ids::{EntryId, Position};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,22 +21,29 @@ impl<D: Disk> Log<D> {
     pub fn begin_sync(&mut self) -> Option<SyncTicket<D>> {
         let through = self.segments.last().map_or(Position::ZERO, |last| last.end_position());
         let durability = &mut self.durability;
-        if durability.files.is_empty() && durability.dirs.is_empty() {
+        if durability.files.is_empty() && durability.dirs.is_empty() && self.beginning.is_none() {
             return None;
         }
         durability.note_ticket(through);
+        let mut files: Vec<Arc<D::File>> =
+            durability.files.iter().map(|(file, _)| Arc::clone(file)).collect();
+        if let Some(Beginning { file, .. }) = &self.beginning
+            && !files.iter().any(|other| Arc::ptr_eq(other, file))
+        {
+            files.push(Arc::clone(file));
+        }
         Some(SyncTicket {
             disk: self.files.disk.clone(),
-            files: durability.files.iter().map(|(file, _)| Arc::clone(file)).collect(),
+            files,
             _holds: durability.dirs.iter().map(|(_, _, hold)| Arc::clone(hold)).collect(),
             dirs: durability.dirs.iter().map(|(dir, ..)| dir.clone()).collect(),
-            through,
+            through: SyncPoint { position: through, ticket: durability.tickets },
         })
     }
 
-    /// A ticket through `position` was run with success: says through which entry the log, as it is now, is durable.
-    /// Removes segments that have been waiting for the durability of those in their place.
-    pub fn durable_through(&mut self, position: Position) -> EntryId {
+    /// A ticket was run with success: says through which entry the log, as it is now, is durable. Removes segments that
+    /// have been waiting for the durability of those in their place, and of the log's new beginning.
+    pub fn durable_through(&mut self, SyncPoint { position, ticket }: SyncPoint) -> EntryId {
         let written = self.segments.last().map_or(Position::ZERO, |last| last.written_position());
         assert!(position <= written, "a sync through {position}, but nothing was written above {written}");
         let durability = &mut self.durability;
@@ -51,7 +59,11 @@ impl<D: Disk> Log<D> {
         // A dead segment that cannot be removed now is tried again at the next confirmation, or at the next start.
         let files = &self.files;
         durability.dead.retain(|(sequence, after)| *after > position || files.remove(*sequence).is_err());
-        durability.last
+        let last = durability.last;
+        if let Some(beginning) = self.beginning.take_if(|beginning| beginning.after < ticket) {
+            self.begin_with(beginning.sequence);
+        }
+        last
     }
 }
 
@@ -60,6 +72,7 @@ impl<D: Disk> Durability<D> {
     fn note_ticket(&mut self, through: Position) {
         let bytes = through.since(self.ticketed);
         self.ticketed = through;
+        self.tickets += 1;
         self.sync_bytes_mean = self.sync_bytes_mean - self.sync_bytes_mean / 8 + bytes / 8;
     }
 

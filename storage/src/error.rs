@@ -177,17 +177,6 @@ pub struct AppendError {
     pub source: io::Error,
 }
 
-/// Why retention dropped nothing. The log is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum RetainError {
-    /// The disk would not; try again later.
-    #[error("{0}")]
-    Io(io::Error),
-    /// A sync failed: stop the process.
-    #[error("{0}")]
-    SyncFailed(io::Error),
-}
-
 /// Why a log was not compacted. It is as it was, and the job's files are gone.
 #[derive(Debug, thiserror::Error)]
 pub enum CompactionError {

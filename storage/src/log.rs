@@ -12,6 +12,7 @@ use crate::recover::{self, Recovery};
 use crate::room::{NEW_LOG_DIRS, grow};
 use crate::segment::{Segment, SegmentStart};
 use crate::staged::Staged;
+use crate::trim::{Beginning, LetGo};
 use bytes::Bytes;
 use raftline_proto::entry::EntryHeader;
 use raftline_proto::ids::{EntryId, GroupId, Index, Offset, Position, Term};
@@ -47,6 +48,10 @@ pub struct Log<D: Disk> {
     pub(crate) terms: Vec<EntryId>,
     pub(crate) staged: Staged,
     pub(crate) durability: Durability<D>,
+    /// The log is about to begin later.
+    pub(crate) beginning: Option<Beginning<D>>,
+    /// What it let go of last, until that is asked for.
+    pub(crate) let_go: Option<LetGo>,
     /// The filler at work on the last segment.
     pub(crate) filling: Option<Arc<Progress>>,
     recovery: Recovery,
@@ -73,6 +78,8 @@ pub(crate) struct Durability<D: Disk> {
     /// Segments that are not part of the log any more, to be removed once the position is durable: that of the header
     /// of the segment that took their place.
     pub(crate) dead: Vec<(u64, Position)>,
+    /// How many tickets went out.
+    pub(crate) tickets: u64,
 }
 
 impl<D: Disk> Log<D> {
@@ -158,7 +165,10 @@ impl<D: Disk> Log<D> {
                 ticketed: Position::ZERO,
                 sync_bytes_mean: 0,
                 dead: Vec::new(),
+                tickets: 0,
             },
+            beginning: None,
+            let_go: None,
             filling: None,
             recovery: recovered.facts,
             read_only: false,

@@ -30,7 +30,7 @@ struct StagedEntry {
 pub(crate) enum Placement {
     /// Anywhere.
     Anywhere,
-    /// Before the segment's records. A snapshot of the producers: so that all records that are below it can go.
+    /// Before the segment's records: all that are below it may go because of it.
     BeforeRecords,
 }
 
@@ -42,9 +42,11 @@ pub(crate) struct Run {
 
 impl Placement {
     /// `payload` is the entry's, or the first part of it.
-    fn of(kind: EntryKind, payload: &[u8]) -> Self {
-        match kind {
-            EntryKind::Command if Command::is_producers(payload) => Self::BeforeRecords,
+    fn of(header: &EntryHeader, payload: &[u8]) -> Self {
+        match header.kind {
+            EntryKind::Command if Command::stands_before_records(payload, header.base_offset) => {
+                Self::BeforeRecords
+            }
             _ => Self::Anywhere,
         }
     }
@@ -62,14 +64,14 @@ impl Staged {
     pub(crate) fn push(&mut self, header: EntryHeader, payload: [Bytes; 2]) {
         let encoded_header = Some(header.encode(&[&payload[0], &payload[1]]));
         let time_max = batch_time_max(header.kind, [&payload[0], &payload[1]]);
-        let place = Placement::of(header.kind, &payload[0]);
+        let place = Placement::of(&header, &payload[0]);
         self.entries.push_back(StagedEntry { header, time_max, place, encoded_header, parts: payload });
     }
 
     /// `frame` is header and payload.
     pub(crate) fn push_encoded(&mut self, header: EntryHeader, frame: Bytes) {
         let time_max = batch_time_max(header.kind, [&frame[HEADER_BYTES..], &[]]);
-        let place = Placement::of(header.kind, &frame[HEADER_BYTES..]);
+        let place = Placement::of(&header, &frame[HEADER_BYTES..]);
         let parts = [frame, Bytes::new()];
         self.entries.push_back(StagedEntry { header, time_max, place, encoded_header: None, parts });
     }

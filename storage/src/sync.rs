@@ -15,7 +15,16 @@ pub struct SyncTicket<D: Disk> {
     pub(crate) dirs: Vec<PathBuf>,
     /// Of these directories: a sync needs no descriptor more.
     pub(crate) _holds: Vec<DirHold>,
-    pub(crate) through: Position,
+    pub(crate) through: SyncPoint,
+}
+
+/// What a ticket makes durable. Later tickets of a log have greater ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SyncPoint {
+    /// All that is written up to here.
+    pub(crate) position: Position,
+    /// Counts the log's tickets: what was changed without moving the end is in those that came after.
+    pub(crate) ticket: u64,
 }
 
 impl<D: Disk> SyncTicket<D> {
@@ -41,7 +50,7 @@ impl<D: Disk> SyncTicket<D> {
 
     /// What to tell [`crate::Log::durable_through`] after success.
     #[must_use]
-    pub fn through(&self) -> Position {
+    pub fn through(&self) -> SyncPoint {
         self.through
     }
 }

@@ -17,8 +17,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use raftline_proto::command::TrimReason;
 use raftline_proto::ids::{GroupId, Index};
 use raftline_proto::time::{Monotonic, Now};
+use raftline_raft::types::LogStart;
 use raftline_shard::types::{Effect, Event, LogConfig};
 use raftline_storage::{
     Allocation, Disk, Lazy, Log, LogOptions, StateError, StateFile, StateTicket, StateWriteError,
@@ -92,6 +94,8 @@ struct Group<D: Disk> {
     refused: bool,
     /// The disk refused the last write.
     full: bool,
+    /// Why records went last.
+    trim_reason: TrimReason,
     /// An allocation is under way.
     allocating: bool,
     /// Read or written since resting groups were looked for last.
@@ -215,6 +219,12 @@ impl<D: Disk> Executor<D> {
             if let Some(open) = self.groups.get_mut(&group) {
                 let last = open.log.durable_through(ticket.through());
                 self.state.note_floor(group, open.log.durable_position());
+                if let Some(let_go) = open.log.take_let_go() {
+                    let offsets = (let_go.before.1, let_go.start.1);
+                    outside.let_go(group, offsets, let_go.bytes, open.trim_reason);
+                    let start = LogStart { previous: let_go.start.0, offset: let_go.start.1 };
+                    answers.push(Event::Trimmed { group, start });
+                }
                 self.note_lazy();
                 answers.push(Event::LogDurable { group, last });
                 self.gather(group);
@@ -385,8 +395,11 @@ impl<D: Disk> Executor<D> {
             }
             Effect::Survey { group } => self.survey(group, answers),
             Effect::Compact { group, rule } => self.compact(group, rule),
-            Effect::Retain { group, older_than, bytes_max, below, up_to, kept_from } => {
-                self.retain(group, (older_than, bytes_max, below), (up_to, kept_from), outside, answers);
+            Effect::Appraise { group, older_than, bytes_max, up_to } => {
+                self.appraise(group, (older_than, bytes_max), up_to, answers);
+            }
+            Effect::Trim { group, below, reason, up_to, kept_from } => {
+                self.trim(group, (below, reason), (up_to, kept_from), answers);
             }
             Effect::PublishImage(image) => outside.publish_image(image),
             Effect::LeaderChanged { group, term, leader, role } => {

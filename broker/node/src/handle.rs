@@ -277,7 +277,8 @@ fn route(event: &Event<Payload>) -> Route {
         | Event::Compacted { group, .. }
         | Event::CompactionFailed { group }
         | Event::Trimmed { group, .. }
-        | Event::RetentionHeld { group, .. } => Route::Group(*group),
+        | Event::Appraised { group, .. }
+        | Event::TrimHeld { group, .. } => Route::Group(*group),
         Event::Drain | Event::DiskSpace(_) | Event::Image(_) | Event::Liveness { .. } => Route::All,
         Event::Tick | Event::Coordinate { .. } | Event::Transfer { group: None, .. } => Route::First,
     }

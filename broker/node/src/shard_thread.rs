@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use raftline_proto::command::TrimReason;
 use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
 use raftline_proto::time::{Monotonic, Now};
 use raftline_raft::types::Role;
@@ -319,9 +320,9 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
         self.links.view.set_in_sync(group, term, nodes);
     }
 
-    fn let_go(&mut self, group: GroupId, (from, up_to): (Offset, Offset), bytes: u64, reason: &'static str) {
+    fn let_go(&mut self, group: GroupId, (from, up_to): (Offset, Offset), bytes: u64, reason: TrimReason) {
         let partition = self.links.view.place_of(group);
-        tracing::info!(partition, %from, %up_to, bytes, reason, "old records have gone");
+        tracing::info!(partition, %from, %up_to, bytes, %reason, "old records have gone");
     }
 
     fn group_deleted(&mut self, group: GroupId) {

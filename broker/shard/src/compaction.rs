@@ -126,7 +126,9 @@ impl Group {
                 partition.compaction.ordered(Ordered { rule, end_offset }, turn.now.monotonic, age);
                 self.tail.trim_to(start_offset.min(base_offset));
             }
-            Command::TrimTo { offset } if offset <= base_offset => self.trim(offset, index, turn),
+            Command::TrimTo { offset, reason } if offset <= base_offset => {
+                self.trim((offset, reason), index, turn);
+            }
             Command::TrimTo { .. } => self.ignored_command(turn),
             Command::Producers { ref producers } if is_of_the_past(producers, index) => {
                 self.snapshot_committed(Place { index, offset: base_offset }, producers, turn);

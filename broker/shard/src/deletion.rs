@@ -7,7 +7,7 @@ use crate::parking::Parked;
 use crate::partition::Partition;
 use crate::types::{DeleteError, DeleteUpTo, Effect, Reply, RequestId};
 use alloc::vec::Vec;
-use raftline_proto::command::Command;
+use raftline_proto::command::{Command, TrimReason};
 use raftline_proto::entry::EntryBody;
 use raftline_proto::ids::{EntryId, Index, NodeId, Offset, Term};
 use raftline_proto::time::Monotonic;
@@ -34,7 +34,7 @@ impl Group {
                 return;
             }
         };
-        let trim = EntryBody::Command(Command::TrimTo { offset });
+        let trim = EntryBody::Command(Command::TrimTo { offset, reason: TrimReason::Asked });
         let proposed = self.snapshot_above_offset(offset, turn).and_then(|()| self.propose(trim, None, turn));
         match proposed {
             Ok(entry) => self.park_deletion(request, entry, deadline, turn),
@@ -102,26 +102,22 @@ impl Group {
     }
 
     /// Records below `offset` are deleted, by the command at `index`.
-    pub fn trim<P>(&mut self, offset: Offset, index: Index, turn: &mut Turn<'_, P>) {
+    pub fn trim<P>(&mut self, (offset, reason): (Offset, TrimReason), index: Index, turn: &mut Turn<'_, P>) {
         self.tail.trim_to(offset);
+        if let Body::Partition(partition) = &mut self.body {
+            partition.retention.reason = reason;
+        }
         if let Stage::Open(_) = &self.stage {
             self.trim_files(index, turn);
+            self.look_again(turn);
         }
     }
 
-    /// Has segments removed that hold nothing but what was deleted, and no entry at or above `up_to`.
+    /// Has segments removed that hold nothing but what was deleted, and no entry at or above `up_to`, which is committed.
     pub fn trim_files<P>(&mut self, up_to: Index, turn: &mut Turn<'_, P>) {
-        if let Some(below) = self.deleted_below() {
-            let group = self.id;
-            let (below, kept_from) = (Some(below), self.kept_from());
-            turn.effects.push(Effect::Retain {
-                group,
-                older_than: None,
-                bytes_max: None,
-                below,
-                up_to,
-                kept_from,
-            });
+        if let (Some(below), Body::Partition(partition)) = (self.deleted_below(), &self.body) {
+            let (group, reason, kept_from) = (self.id, partition.retention.reason, self.kept_from());
+            turn.effects.push(Effect::Trim { group, below, reason, up_to, kept_from });
         }
     }
 

@@ -447,6 +447,7 @@ impl Body {
                 partition.received = Index::ZERO;
                 partition.forget_rounds();
                 partition.compaction.look_anew();
+                partition.retention.look_anew();
             }
             Self::Coordinator(coordinator) => coordinator.begin_leading(tail),
         }

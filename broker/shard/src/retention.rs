@@ -1,27 +1,42 @@
-//! Retention: every replica lets go of whole segments that are too old, too much or deleted, up to its commit index.
-//! The same slow timer has leaders look whether to compact. Nothing goes by age where the node's wall clock is doubted.
+//! Retention: the leader looks which whole segments of its log are too old or too much, and has the group delete their
+//! records, by a command in the log as it does for a client (`deletion.rs`). So all replicas begin at the same offset,
+//! whatever their clocks say. Each lets go of its own segments that hold nothing but deleted records.
+//! The same slow timer has leaders look whether to compact. A leader whose wall clock is doubted lets nothing go by age.
 //!
 //! There is one timer a shard, and only while some partition could have something to let go. Age is looked at rarely
 //! where records live long; size only after growth.
 
 use crate::group::{Body, Group, Stage, Turn};
+use crate::limits::PENDING_ENTRIES_MAX;
 use crate::shard::Shard;
-use crate::types::Effect;
+use crate::tail::{TailBody, TailEntry};
+use crate::types::{Effect, Outlived};
 use alloc::vec::Vec;
 use core::time::Duration;
+use raftline_proto::command::{Command, TrimReason};
+use raftline_proto::entry::EntryBody;
 use raftline_proto::ids::GroupId;
 use raftline_proto::time::{Monotonic, Now, Timestamp};
 
 /// When retention last looked.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct RetentionState {
     /// The partition's `committed_bytes` when size was looked at: without growth that rule lets nothing go. `None` if its
     /// bound is another since.
     bytes_seen: Option<u64>,
     /// When age, or size after growth, is looked at next.
     due: Monotonic,
-    /// Whether segments are kept for the last snapshot of the producers alone.
+    /// Whether segments that were to go are still there.
     pub held: Held,
+    /// Why records went last.
+    pub reason: TrimReason,
+}
+
+impl Default for RetentionState {
+    fn default() -> Self {
+        let (bytes_seen, due, held) = (None, Monotonic::ZERO, Held::No);
+        Self { bytes_seen, due, held, reason: TrimReason::Asked }
+    }
 }
 
 impl RetentionState {
@@ -31,17 +46,15 @@ impl RetentionState {
     }
 }
 
-/// What becomes of segments that are kept for the last snapshot of the producers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What becomes of segments that were to go and are still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
     /// There are none, as far as is known.
-    #[default]
     No,
-    /// They wait for another snapshot. Only the leader looks again meanwhile: it is to write one.
+    /// They wait for another snapshot of the producers. Only the leader looks again meanwhile: it is to write one.
     ForSnapshot,
-    /// There is one, and retention has looked again. It looks once more later: the segment that the snapshot begins may not
-    /// have been durable here yet, and then those before it had to stay.
-    NoLonger,
+    /// They should go about now. It is looked once more later whether they did: a file may not have been written.
+    LookAgain,
 }
 
 /// Which groups look at their retention.
@@ -56,6 +69,7 @@ pub(crate) enum Look {
 impl Shard {
     /// Lets partitions look.
     pub(crate) fn retain<P>(&mut self, now: Now, look: Look, effects: &mut Vec<Effect<P>>) {
+        self.peers.watch_clock(now, &self.config.timings);
         let mut due: Vec<GroupId> = Vec::new();
         for (id, group) in &self.groups {
             match group.slow_due() {
@@ -94,15 +108,16 @@ impl Group {
             (Stage::Opening(_) | Stage::Closed(_), _) | (Stage::Open(_), Body::Coordinator(_)) => None,
             (Stage::Open(_), Body::Partition(partition)) => {
                 let settings = &partition.settings;
+                let leads = self.leading.is_some();
                 let empty = self.tail.start().offset == self.tail.high_watermark();
                 let grown = partition.retention.bytes_seen != Some(partition.committed_bytes);
+                let by_age = leads && settings.retention_ms.is_some();
                 // What is deleted goes when its segment is sealed.
-                let by_growth = settings.retention_bytes.is_some() || self.deleted_below().is_some();
-                let by_age = settings.retention_ms.is_some();
+                let by_growth = leads && settings.retention_bytes.is_some() || self.deleted_below().is_some();
                 let again = match partition.retention.held {
                     Held::No => false,
-                    Held::ForSnapshot => self.leading.is_some(),
-                    Held::NoLonger => true,
+                    Held::ForSnapshot => leads,
+                    Held::LookAgain => true,
                 };
                 (!empty && (by_age || (by_growth && grown) || again)).then_some(partition.retention.due)
             }
@@ -113,22 +128,27 @@ impl Group {
     pub fn retain_at_last<P>(&mut self, turn: &mut Turn<'_, P>) {
         self.retain(turn);
         if let Body::Partition(partition) = &mut self.body {
-            let retention = &mut partition.retention;
-            retention.held = Held::NoLonger;
+            partition.retention.held = Held::No;
+        }
+        self.look_again(turn);
+    }
+
+    /// Something goes: looks once more later, whether all of it has gone.
+    pub fn look_again<P>(&mut self, turn: &mut Turn<'_, P>) {
+        let Body::Partition(partition) = &mut self.body else { return };
+        let retention = &mut partition.retention;
+        if retention.held != Held::ForSnapshot {
+            retention.held = Held::LookAgain;
             retention.due = turn.now.monotonic + turn.config.timings.retention_interval;
         }
     }
 
     fn retain<P>(&mut self, turn: &mut Turn<'_, P>) {
-        let (below, kept_from) = (self.deleted_below(), self.kept_from());
+        let deleted = self.deleted_below();
         let (Stage::Open(raft), Body::Partition(partition)) = (&self.stage, &mut self.body) else { return };
-        let now = turn.now;
+        let (group, commit, now) = (self.id, raft.commit(), turn.now);
         let settings = &partition.settings;
-        // A clock that is days ahead would have everything go.
-        let by_age = settings.retention_ms.filter(|_| !turn.peers.clock_is_off(self.node));
-        let older_than = by_age.map(|ms| Timestamp(now.wall.get().saturating_sub(ms)));
-        let bytes_max = settings.retention_bytes;
-        let slowest = match (settings.retention_bytes, below) {
+        let slowest = match (settings.retention_bytes, deleted) {
             (None, None) => settings.retention_ms.map_or(Duration::ZERO, age_interval),
             (Some(_), _) | (_, Some(_)) => Duration::ZERO,
         };
@@ -136,10 +156,35 @@ impl Group {
         retention.due = now.monotonic + slowest.max(turn.config.timings.retention_interval);
         retention.bytes_seen = Some(partition.committed_bytes);
         retention.held = Held::No;
-        if older_than.is_some() || bytes_max.is_some() || below.is_some() {
-            let up_to = raft.commit().next();
-            let group = self.id;
-            turn.effects.push(Effect::Retain { group, older_than, bytes_max, below, up_to, kept_from });
+        if self.leading.is_some() {
+            // A clock that is days ahead would have everything go.
+            let by_age = settings.retention_ms.filter(|_| turn.peers.is_clock_right(self.node));
+            let older_than = by_age.map(|ms| Timestamp(now.wall.get().saturating_sub(ms)));
+            let (bytes_max, up_to) = (settings.retention_bytes, commit.next());
+            if older_than.is_some() || bytes_max.is_some() {
+                turn.effects.push(Effect::Appraise { group, older_than, bytes_max, up_to });
+            }
+        }
+        self.trim_files(commit, turn);
+    }
+
+    /// What of the leader's log is not covered by retention any more. Deleted for all, then: by the group.
+    pub fn appraised<P>(&mut self, outlived: Option<Outlived>, turn: &mut Turn<'_, P>) {
+        let Some(Outlived { below, reason }) = outlived else { return };
+        let trims = |entry: &TailEntry| match entry.body {
+            TailBody::Command(Command::TrimTo { offset, .. }) => offset >= below,
+            TailBody::Command(_) | TailBody::Plain | TailBody::Data(_) | TailBody::Metadata(_) => false,
+        };
+        let is_news = below > self.tail.start_offset() && below <= self.tail.high_watermark();
+        let may = self.leading.is_some()
+            && !turn.intake.draining
+            && self.tail.pending().len() < PENDING_ENTRIES_MAX
+            && !self.tail.pending().any(trims);
+        if is_news && may {
+            // Refused as busy, or in the middle of a hand-over: the next look will see to it.
+            let trim = EntryBody::Command(Command::TrimTo { offset: below, reason });
+            let _ = self.snapshot_above_offset(below, turn).and_then(|()| self.propose(trim, None, turn));
+            self.look_again(turn);
         }
     }
 }

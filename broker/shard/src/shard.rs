@@ -96,6 +96,7 @@ impl Shard {
 
     /// Takes in what happened.
     pub fn handle<P>(&mut self, now: Now, event: Event<P>, effects: &mut Vec<Effect<P>>) {
+        self.peers.note_clock(now);
         match event {
             Event::Tick => self.tick(now, effects),
             Event::Produce { request, group, in_term, batch, payload, durability, deadline } => {
@@ -188,8 +189,11 @@ impl Shard {
             Event::Trimmed { group, start } => {
                 self.answered(now, group, effects, |group, turn| group.trimmed(start, turn));
             }
-            Event::RetentionHeld { group, up_to } => {
-                self.answered(now, group, effects, |group, turn| group.retention_held(up_to, turn));
+            Event::Appraised { group, outlived } => {
+                self.answered(now, group, effects, |group, turn| group.appraised(outlived, turn));
+            }
+            Event::TrimHeld { group, up_to } => {
+                self.answered(now, group, effects, |group, turn| group.trim_held(up_to, turn));
             }
             Event::Surveyed { group, facts } => {
                 self.answered(now, group, effects, |group, turn| group.surveyed(&facts, turn));

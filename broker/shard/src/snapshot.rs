@@ -1,9 +1,8 @@
 //! Snapshots of the producers in the log (docs/decisions/0008): when the leader writes one, and what of the log stays for
 //! it. What a snapshot says, and how it is read, stands in `producers.rs`.
 //!
-//! The leader writes one in front of each command that takes entries away, and one when retention would let segments go
-//! that the last snapshot does not cover. Retention is every replica's own affair, so none lets go of what is at or above
-//! its last committed snapshot, and the executor says when a segment was kept for that alone.
+//! The leader writes one in front of each command that takes entries away. No replica lets go of what is at or above its
+//! last committed snapshot; the executor says when a segment was kept for that alone, and the leader writes another one.
 
 use crate::group::{Body, Group, Stage, Turn};
 use crate::marks::Mark;
@@ -47,8 +46,8 @@ impl Group {
         if producers.is_empty() || stands { Ok(()) } else { self.propose_snapshot(turn) }
     }
 
-    /// Retention would have let go of the entries below `up_to`, but for the last committed snapshot.
-    pub fn retention_held<P>(&mut self, up_to: Index, turn: &mut Turn<'_, P>) {
+    /// The entries below `up_to` would have gone, but for the last committed snapshot.
+    pub fn trim_held<P>(&mut self, up_to: Index, turn: &mut Turn<'_, P>) {
         let (Stage::Open(_), Body::Partition(partition)) = (&self.stage, &mut self.body) else { return };
         let producers = &partition.producers;
         if producers.committed_snapshot().is_some_and(|place| place.index >= up_to) {

@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use raftline_proto::batch::{Builder, Codec, Header};
-use raftline_proto::command::Command;
+use raftline_proto::command::{Command, TrimReason};
 use raftline_proto::entry::ProducerBatch;
 use raftline_proto::ids::{
     ClusterId, EntryId, GroupId, Incarnation, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId,
@@ -110,7 +110,10 @@ pub fn command() -> impl Strategy<Value = Command> {
                 start_offset: Offset(start),
             }
         }),
-        any::<u64>().prop_map(|offset| Command::TrimTo { offset: Offset(offset) }),
+        (any::<u64>(), 0..3_usize).prop_map(|(offset, nth)| {
+            let reason = [TrimReason::Asked, TrimReason::Age, TrimReason::Size][nth];
+            Command::TrimTo { offset: Offset(offset), reason }
+        }),
         btree_map(any::<u64>(), producer_state(), 0..6).prop_map(|producers| Command::Producers {
             producers: producers
                 .into_iter()

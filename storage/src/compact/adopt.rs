@@ -68,6 +68,14 @@ impl<D: Disk> Log<D> {
         };
         let count = made.replaced.len();
         let now = self.segments[nth..].iter().take(count).map(Replaced::of);
+        // The segment that the log is about to begin with says so on the disk: it stays, or another takes its very place.
+        let begins_within = self.beginning.as_ref().is_some_and(|beginning| {
+            beginning.sequence != sequence
+                && made.replaced.iter().any(|replaced| replaced.sequence == beginning.sequence)
+        });
+        if begins_within {
+            return Fit::No;
+        }
         // Something must follow: what stands in their place is never written on.
         if now.eq(made.replaced.iter().copied()) && nth + count < self.segments.len() {
             Fit::Here { nth }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use raftline_proto::batch::{Builder, Codec, stamped};
-use raftline_proto::command::Command;
+use raftline_proto::command::{Command, TrimReason};
 use raftline_proto::entry::{EntryHeader, EntryKind};
 use raftline_proto::ids::{EntryId, GroupId, Index, Offset, Position, Term};
 use raftline_proto::time::Timestamp;
@@ -83,6 +83,12 @@ impl Writer {
         self.push(log, term, EntryKind::Command, 0, payload.into())
     }
 
+    /// The command that lets all go that is in the log so far.
+    pub fn trim_all<D: Disk>(&mut self, log: &mut Log<D>, term: u64) -> Entry {
+        let payload = Command::TrimTo { offset: self.offset, reason: TrimReason::Age }.encode();
+        self.push(log, term, EntryKind::Command, 0, payload.into())
+    }
+
     /// A data entry with a real record batch, one record for each timestamp.
     pub fn batch<D: Disk>(&mut self, log: &mut Log<D>, term: u64, codec: Codec, times: &[i64]) -> Entry {
         let mut builder = Builder::new(codec);
@@ -111,7 +117,8 @@ impl Writer {
             record_count,
             payload_bytes: u32::try_from(payload.len()).unwrap(),
         };
-        log.append(header, [payload.slice(..payload.len() / 2), payload.slice(payload.len() / 2..)]);
+        let first = if kind == EntryKind::Data { payload.len() / 2 } else { payload.len() };
+        log.append(header, [payload.slice(..first), payload.slice(first..)]);
         self.next = self.next.next();
         self.offset = header.next_offset();
         (header, payload)
@@ -150,6 +157,21 @@ pub fn sync<D: Disk>(log: &mut Log<D>) -> EntryId {
         }
         None => log.durable(),
     }
+}
+
+/// Retention as a group carries it out, at once: what no longer stays goes, durably. Where the log begins then, if that
+/// moved.
+pub fn retain<D: Disk>(
+    log: &mut Log<D>,
+    older_than: Option<Timestamp>,
+    bytes_max: Option<u64>,
+    up_to: Index,
+) -> Option<(EntryId, Offset)> {
+    let before = log.start();
+    let outlived = log.outlived(older_than, bytes_max, up_to)?;
+    log.trim(outlived.below, up_to).unwrap();
+    sync(log);
+    (log.start() != before).then(|| log.start())
 }
 
 /// The whole log by replay.

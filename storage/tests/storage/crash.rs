@@ -125,6 +125,8 @@ impl World {
         let from = state.start.index + 1 + self.chance.random_range(0..state.entries.len() as u64);
         // What is compacted is committed.
         let from = from.max(self.log.compaction_facts().clean_through.next());
+        // What a log is to begin with is, too.
+        let from = if state.start.index == Index::ZERO { from } else { from.max(state.start.index + 2) };
         if from > self.log.last().index {
             return;
         }
@@ -150,11 +152,24 @@ impl World {
         // Only what is committed is trimmed, and so durable.
         self.sync();
         let bytes_max = self.chance.random_range(0..self.log.bytes() + 1);
-        self.log.retain(None, Some(bytes_max), self.kept_up_to).unwrap();
+        let up_to = self.kept_up_to.previous().unwrap_or(self.kept_up_to);
+        let Some(outlived) = self.log.outlived(None, Some(bytes_max), up_to) else { return };
+        let Some(first_left) = self.log.first_left(outlived.below, up_to) else { return };
+        assert!(self.log.trim(outlived.below, up_to).unwrap());
         let mut state = self.now();
-        state.start = self.log.start().0;
+        state.start =
+            state.entries.iter().find(|(header, _)| header.id.index.next() == first_left).unwrap().0.id;
         state.entries.retain(|(header, _)| header.id.index > state.start.index);
-        self.states.push(state);
+        match self.chance.random_range(0..3) {
+            // It dies before that is durable, or after more has happened.
+            0 => self.states.push(state),
+            _ => {
+                self.states.push(state.clone());
+                sync(&mut self.log);
+                assert_eq!(self.log.start().0, state.start);
+                self.states = vec![state];
+            }
+        }
     }
 
     /// Files are rewritten and merged, but the entries here are none that compaction drops: nothing changes.

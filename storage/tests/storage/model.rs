@@ -16,9 +16,20 @@ struct Model {
     start: (EntryId, Offset),
     entries: Vec<Entry>,
     term: u64,
+    /// The first entry that stays once a trim is durable.
+    to_begin_with: Index,
 }
 
 impl Model {
+    /// A trim became durable, or the log was opened after it.
+    fn note_start(&mut self, log: &Log<SimDisk>) {
+        if log.start().0.index > self.start.0.index {
+            assert_eq!(log.start().0.index.next(), self.to_begin_with);
+            self.start = log.start();
+            self.entries.retain(|(header, _)| header.id.index > self.start.0.index);
+        }
+    }
+
     fn last(&self) -> EntryId {
         self.entries.last().map_or(self.start.0, |(header, _)| header.id)
     }
@@ -55,7 +66,12 @@ fn round(seed: u64) {
     let mut chance = chance(seed);
     let segment_bytes = chance.random_range(300..6000);
     let (disk, mut log) = fresh(segment_bytes);
-    let mut model = Model { start: (EntryId::ZERO, Offset::ZERO), entries: Vec::new(), term: 1 };
+    let mut model = Model {
+        start: (EntryId::ZERO, Offset::ZERO),
+        entries: Vec::new(),
+        term: 1,
+        to_begin_with: Index::ZERO,
+    };
     for _ in 0..STEPS {
         match chance.random_range(0..22) {
             20..22 => compact(&mut chance, &mut log, &mut model),
@@ -86,6 +102,7 @@ fn round(seed: u64) {
                 }
             }
         }
+        model.note_start(&log);
         check(&mut chance, &log, &model);
     }
 }
@@ -106,7 +123,8 @@ fn append(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
 
 fn truncate(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
     // What is compacted is committed.
-    let from = model.index(chance).max(log.compaction_facts().clean_through.next());
+    let committed = log.compaction_facts().clean_through.max(model.to_begin_with);
+    let from = model.index(chance).max(committed.next());
     log.truncate(from).unwrap();
     model.entries.retain(|(header, _)| header.id.index < from);
     model.term += 1;
@@ -116,12 +134,23 @@ fn retain(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
     let up_to = model.index(chance);
     let bytes_max = chance.random_range(0..log.bytes() + 1);
     let before = log.start();
-    let moved = log.retain(None, Some(bytes_max), up_to).unwrap();
-    assert_eq!(moved.unwrap_or(before), log.start());
-    assert!(log.start().0.index < up_to.max(before.0.index.next()), "an entry at or above {up_to} went");
-    assert!(moved.is_none() || log.bytes() >= bytes_max, "too much went");
-    model.start = log.start();
-    model.entries.retain(|(header, _)| header.id.index > model.start.0.index);
+    let Some(outlived) = log.outlived(None, Some(bytes_max), up_to) else { return };
+    let stays = |header: &EntryHeader| header.base_offset >= outlived.below;
+    let left_bytes: u64 =
+        model.entries.iter().filter(|entry| stays(&entry.0)).map(|entry| entry.0.entry_bytes()).sum();
+    assert!(left_bytes + log.segment_count() as u64 * 128 >= bytes_max, "too much is to go");
+    let first_left = log.first_left(outlived.below, up_to);
+    assert!(first_left.is_none_or(|first| first <= up_to), "an entry at or above {up_to} is to go");
+    if log.trim(outlived.below, up_to).unwrap() {
+        assert_eq!(log.start(), before, "not before it is durable");
+        // One is carried out after the other.
+        if model.to_begin_with <= model.start.0.index.next() {
+            model.to_begin_with = first_left.unwrap();
+        }
+    }
+    if chance.random() {
+        sync(log);
+    }
 }
 
 /// The data entries here hold no record batches, so that they stay; what holds no data goes.
@@ -147,7 +176,12 @@ fn reset(chance: &mut Chance, log: &mut Log<SimDisk>, model: &mut Model) {
     let previous = id(model.term, model.last().index.0 + chance.random_range(0..100));
     let offset = model.next_offset() + chance.random_range(0..1000);
     log.reset(previous, offset).unwrap();
-    *model = Model { start: (previous, offset), entries: Vec::new(), term: model.term + 1 };
+    *model = Model {
+        start: (previous, offset),
+        entries: Vec::new(),
+        term: model.term + 1,
+        to_begin_with: Index::ZERO,
+    };
 }
 
 fn check(chance: &mut Chance, log: &Log<SimDisk>, model: &Model) {

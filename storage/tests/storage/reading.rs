@@ -1,6 +1,6 @@
 //! Reading by index, by offset and by time.
 
-use crate::common::{Writer, contents, fill, fresh, id, segment_files, sync};
+use crate::common::{Writer, contents, fill, fresh, id, retain, segment_files, sync};
 use raftline_proto::batch::Codec;
 use raftline_proto::ids::{Index, Offset, Term};
 use raftline_proto::time::Timestamp;
@@ -80,7 +80,7 @@ fn what_was_trimmed_is_named() {
     let (_, mut log) = fresh(1000);
     fill(&mut log, 1, 60, 100);
     sync(&mut log);
-    let (previous, offset) = log.retain(None, Some(0), Index(30)).unwrap().unwrap();
+    let (previous, offset) = retain(&mut log, None, Some(0), Index(30)).unwrap();
     let Err(ReadError::Trimmed { previous: told, offset: told_offset }) =
         log.read_entries(Index(3), Index(9), 1)
     else {

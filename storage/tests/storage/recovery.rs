@@ -6,7 +6,7 @@ use crate::common::{
 use bytes::Bytes;
 use raftline_proto::entry::{EntryError, HEADER_BYTES};
 use raftline_proto::ids::{GroupId, Index, Offset, Position};
-use raftline_storage::{Damage, Disk, DiskFile, Log, OpenError, RetainError, SimDisk};
+use raftline_storage::{Damage, Disk, DiskFile, Log, OpenError, SimDisk};
 use std::io::IoSlice;
 
 const SEGMENT_HEADER: u64 = 64;
@@ -334,9 +334,10 @@ fn a_beginning_that_a_failed_sync_lost_is_written_again_before_what_was_before_g
     let entries = fill(&mut log, 1, 30, 100);
     sync(&mut log);
     let floor = log.durable_position();
+    assert!(log.trim(log.next_offset(), log.last().index).unwrap());
     disk.fail_next_sync();
-    let error = log.retain(None, Some(0), log.last().index).unwrap_err();
-    assert!(matches!(error, RetainError::SyncFailed(_)), "{error}");
+    assert!(log.begin_sync().unwrap().run().is_err());
+    assert_eq!(contents(&log), entries, "nothing goes");
     // The process stops; the page cache still says that the log begins with a later segment.
     let disk = disk.kill();
     let left = contents(&open(&disk, 1000, floor).unwrap());

@@ -1,6 +1,6 @@
 //! A scrub comes by every byte, and finds what has gone bad where nobody reads.
 
-use crate::common::{GROUP, chance, fill, fresh, segment_files, sync};
+use crate::common::{GROUP, chance, fill, fresh, retain, segment_files, sync};
 use raftline_proto::ids::Index;
 use raftline_storage::sim::Rot;
 use raftline_storage::{Disk, Log, Scrub, SimDisk};
@@ -31,7 +31,7 @@ fn a_sound_log_is_passed_over_whatever_was_cut_and_trimmed() {
     log.truncate(Index(60)).unwrap();
     fill(&mut log, 2, 30, 900);
     sync(&mut log);
-    log.retain(None, Some(0), Index(20)).unwrap();
+    retain(&mut log, None, Some(0), Index(20)).unwrap();
     for bytes_max in [1, 700, 1 << 20] {
         let (read, found) = pass(&disk, &log, bytes_max);
         assert!(read >= log.bytes() && !found, "{read} of {}, {found}", log.bytes());

@@ -1,12 +1,13 @@
 //! Tickets and what they vouch for.
 
 use crate::common::{
-    Entry, GROUP, Writer, contents, dir, disk, fill, fresh, id, open, options, segment_files, sync,
+    Entry, GROUP, Writer, contents, dir, disk, fill, fresh, id, open, options, retain, segment_files, sync,
 };
 use raftline_proto::batch::Codec;
+use raftline_proto::command::TrimReason;
 use raftline_proto::ids::{GroupId, Index, Offset, Position};
 use raftline_proto::time::Timestamp;
-use raftline_storage::{Lazy, Log, LogOptions, RetainError, SimDisk, StateFile, SyncSet};
+use raftline_storage::{Lazy, Log, LogOptions, Outlived, SimDisk, StateFile, SyncSet};
 use std::path::{Path, PathBuf};
 
 /// The last entry that a power cut cannot take.
@@ -128,24 +129,71 @@ fn dead_segments_go_only_when_their_successor_is_durable() {
 }
 
 #[test]
-fn retention_never_goes_past_what_is_committed_or_durable() {
+fn a_log_begins_later_once_that_is_durable_and_never_past_what_is_committed() {
     let (disk, mut log) = fresh(1000);
     let entries = fill(&mut log, 1, 60, 100);
-    assert_eq!(log.retain(None, Some(0), Index(61)).unwrap(), None, "nothing is durable yet");
     sync(&mut log);
-    let start = log.retain(None, Some(0), Index(15)).unwrap().unwrap();
-    assert_eq!(start, log.start());
+    let early = log.begin_sync();
+    assert!(early.is_none());
+    assert_eq!(log.first_left(log.next_offset(), Index(15)), Some(Index(13)));
+    assert!(log.trim(log.next_offset(), Index(15)).unwrap());
+    assert_eq!((log.start().0, contents(&log), log.take_let_go()), (id(0, 0), entries.clone(), None));
+    // Until then a power cut may undo it, but never by half.
+    for seed in 0..50 {
+        let again = open(&disk.crash(seed), 1000, log.durable_position()).unwrap();
+        let first = usize::try_from(again.start().0.index.0).unwrap();
+        assert!(first == 0 || first == 12, "seed {seed}: {first}");
+        assert_eq!(contents(&again), entries[first..], "seed {seed}");
+    }
+    let files = segment_files(&disk).len();
+    let before = log.start();
+    sync(&mut log);
+    let start = log.start();
     assert_eq!(start.0, id(1, 12));
+    let let_go = log.take_let_go().unwrap();
+    assert_eq!((let_go.before, let_go.start, log.take_let_go()), (before, start, None));
+    assert!(let_go.bytes > 1200 && segment_files(&disk).len() < files);
     assert_eq!(contents(&log), entries[12..]);
     assert_eq!(log.term_starts(), [id(1, 13)]);
     assert!(log.holds(start.0) && !log.holds(id(1, 11)));
-    // Without another sync: the trim is durable, or is undone as a whole.
     for seed in 0..50 {
         let again = open(&disk.crash(seed), 1000, log.durable_position()).unwrap();
         assert_eq!((again.start(), contents(&again)), (start, entries[12..].to_vec()), "seed {seed}");
     }
-    log.retain(None, Some(0), Index(61)).unwrap();
+    retain(&mut log, None, Some(0), Index(61)).unwrap();
     assert_eq!(log.segment_count(), 1, "the last segment stays");
+    assert!(!log.trim(log.next_offset(), Index(61)).unwrap());
+}
+
+#[test]
+fn a_ticket_that_went_out_before_does_not_begin_a_log() {
+    let (_, mut log) = fresh(1000);
+    fill(&mut log, 1, 60, 100);
+    let early = log.begin_sync().unwrap();
+    early.run().unwrap();
+    assert!(log.trim(log.next_offset(), Index(15)).unwrap());
+    log.durable_through(early.through());
+    assert_eq!(log.start().0, id(0, 0), "the header was written after that sync");
+    // Nor is one that was never run.
+    drop(log.begin_sync().unwrap());
+    let late = log.begin_sync().unwrap();
+    assert_eq!(late.files().len(), 1, "that of the segment which is to be the first");
+    late.run().unwrap();
+    log.durable_through(late.through());
+    assert_eq!((log.start().0, log.begin_sync().is_none()), (id(1, 12), true));
+}
+
+#[test]
+fn a_log_that_is_thrown_away_begins_where_it_was_told_to() {
+    let (disk, mut log) = fresh(1000);
+    fill(&mut log, 1, 60, 100);
+    sync(&mut log);
+    log.trim(log.next_offset(), Index(15)).unwrap();
+    log.reset(id(3, 100), Offset(500)).unwrap();
+    sync(&mut log);
+    assert_eq!((log.start(), log.take_let_go()), ((id(3, 100), Offset(500)), None));
+    let again = open(&disk.durable(), 1000, log.durable_position()).unwrap();
+    assert_eq!(again.start(), (id(3, 100), Offset(500)));
 }
 
 #[test]
@@ -156,11 +204,11 @@ fn retention_by_time_and_size() {
     sync(&mut log);
     // The newest record of the third segment is just old enough.
     let limit = Timestamp(time_of(18) + 1);
-    let start = log.retain(Some(limit), None, Index(61)).unwrap().unwrap();
+    let start = retain(&mut log, Some(limit), None, Index(61)).unwrap();
     assert_eq!(start.0, id(1, 18));
-    assert_eq!(log.retain(Some(limit), None, Index(61)).unwrap(), None);
+    assert_eq!(retain(&mut log, Some(limit), None, Index(61)), None);
     let half = log.bytes() / 2;
-    log.retain(None, Some(half), Index(61)).unwrap().unwrap();
+    retain(&mut log, None, Some(half), Index(61)).unwrap();
     assert!(log.bytes() >= half && log.bytes() < half + 1000);
 }
 
@@ -189,7 +237,7 @@ fn a_segment_covers_no_more_time_than_it_may() {
         log = Log::open(disk.clone(), &dir(), GROUP, options, log.durable_position()).unwrap();
         assert_eq!(log.segment_count(), 1 + sealed_before.len());
         let last = u64::try_from(times.len()).unwrap() + 1;
-        let (start, _) = log.retain(Some(Timestamp(2 * hour)), None, Index(last + 1)).unwrap().unwrap();
+        let (start, _) = retain(&mut log, Some(Timestamp(2 * hour)), None, Index(last + 1)).unwrap();
         assert_eq!(start, id(1, 4), "{staged} at once: no-op and three batches");
         assert_eq!(contents(&log), entries[4..]);
     }
@@ -219,21 +267,28 @@ fn a_quiet_log_ends_up_empty() {
     use crate::common::time_of;
     let (disk, mut log) = fresh(1 << 20);
     fill(&mut log, 1, 20, 100);
-    let later = Timestamp(time_of(20) + 1000);
-    assert_eq!(log.retain(Some(later), None, Index(21)).unwrap(), None, "not durable yet");
     sync(&mut log);
-    assert_eq!(log.retain(Some(later), None, Index(20)).unwrap(), None, "not all committed yet");
-    assert_eq!(log.retain(Some(Timestamp(time_of(19))), None, Index(21)).unwrap(), None, "not all too old");
-    assert_eq!(log.retain(None, Some(0), Index(21)).unwrap(), None, "the last one goes by age alone");
+    let later = Timestamp(time_of(20) + 1000);
+    assert_eq!(log.outlived(Some(later), None, Index(20)), None, "not all committed yet");
+    assert_eq!(log.outlived(Some(Timestamp(time_of(19))), None, Index(21)), None, "not all too old");
+    assert_eq!(log.outlived(None, Some(0), Index(21)), None, "the last one goes by age alone");
     let end = (id(1, 20), log.next_offset());
-    assert_eq!(log.retain(Some(later), None, Index(21)).unwrap(), Some(end));
-    assert_eq!(log.retain(Some(later), None, Index(21)).unwrap(), None);
-    assert_eq!((log.last(), log.durable(), segment_files(&disk).len()), (id(1, 20), id(1, 20), 1));
+    let outlived = log.outlived(Some(later), None, Index(21));
+    assert_eq!(outlived, Some(Outlived { below: end.1, reason: TrimReason::Age }));
+    assert!(!log.trim(end.1, Index(21)).unwrap(), "nothing takes its place yet");
+    // The command that says so does, and begins a segment.
+    let command = Writer::of(&log).trim_all(&mut log, 1);
+    log.write().unwrap();
+    assert_eq!(log.segment_count(), 2);
+    assert!(log.trim(end.1, Index(21)).unwrap());
+    sync(&mut log);
+    assert_eq!((log.start(), log.last(), segment_files(&disk).len()), (end, id(1, 21), 1));
+    assert_eq!(log.outlived(Some(later), None, Index(22)), None, "no record is left");
     for seed in 0..20 {
         let again = open(&disk.crash(seed), 1 << 20, log.durable_position()).unwrap();
-        assert_eq!((again.start(), again.last()), (end, id(1, 20)));
+        assert_eq!((again.start(), again.last()), (end, id(1, 21)));
     }
-    let entries = fill(&mut log, 2, 3, 100);
+    let entries = [vec![command], fill(&mut log, 2, 3, 100)].concat();
     sync(&mut log);
     assert_eq!(contents(&open(&disk.durable(), 1 << 20, log.durable_position()).unwrap()), entries);
 }
@@ -270,7 +325,6 @@ fn a_snapshot_of_the_producers_stands_before_the_records_of_its_segment() {
 
 #[test]
 fn what_a_snapshot_holds_back_goes_with_the_next_one_and_then_all_is_quiet() {
-    use crate::common::time_of;
     let (_, mut log) = fresh(1 << 20);
     let mut writer = Writer::of(&log);
     writer.snapshot(&mut log, 1);
@@ -279,47 +333,27 @@ fn what_a_snapshot_holds_back_goes_with_the_next_one_and_then_all_is_quiet() {
     }
     log.write().unwrap();
     sync(&mut log);
-    let later = Some(Timestamp(time_of(11) + 1000));
     let all = log.next_offset();
-    // The snapshot is at 1, and its segment has expired, or would go by deletion if it were not the last.
-    assert_eq!(log.retain(later, None, Index(1)).unwrap(), None);
-    assert_eq!(log.first_retained(later, None, None, Index(12)), Some(Index(12)));
-    assert_eq!(log.first_retained(later, None, None, Index(11)), None, "not all committed yet");
-    assert_eq!(log.first_retained(None, Some(0), Some(all), Index(12)), None);
+    // The snapshot is at 1, and its segment is the last.
+    assert_eq!(log.first_left(all, Index(12)), None);
     writer.snapshot(&mut log, 1);
     writer.no_op(&mut log, 1);
     log.write().unwrap();
-    assert_eq!(log.first_retained(later, None, None, Index(14)), None, "the next segment is not durable yet");
     sync(&mut log);
-    for (older_than, bytes_max, below) in
-        [(later, None, None), (None, Some(0), None), (None, None, Some(all))]
-    {
-        assert_eq!(log.first_retained(older_than, bytes_max, below, Index(14)), Some(Index(12)));
-        assert_eq!(log.first_retained(older_than, bytes_max, below, Index(11)), None);
-    }
-    assert_eq!(log.first_retained(None, None, None, Index(14)), None);
-    assert_eq!(log.retain(later, None, Index(12)).unwrap(), Some((id(1, 11), all)));
-    // A log of a snapshot and no record waits for nothing.
-    assert_eq!(log.retain(later, Some(0), Index(12)).unwrap(), None);
-    assert_eq!(log.first_retained(later, Some(0), Some(all), Index(14)), None);
-    // Nor do segments that hold no record.
+    assert_eq!(log.first_left(all, Index(14)), Some(Index(12)));
+    assert_eq!(log.first_left(all, Index(11)), None, "not all committed yet");
+    assert!(!log.trim(all, Index(1)).unwrap(), "kept for the first snapshot");
+    assert!(log.trim(all, Index(12)).unwrap());
+    sync(&mut log);
+    assert_eq!(log.start(), (id(1, 11), all));
+    // A log of a snapshot and no record waits for nothing. Nor do segments that hold no record.
+    assert_eq!(log.first_left(all, Index(14)), None);
     log.truncate(Index(13)).unwrap();
     Writer::of(&log).no_op(&mut log, 2);
     log.write().unwrap();
     sync(&mut log);
     assert_eq!(log.segment_count(), 2);
-    assert_eq!(log.first_retained(later, Some(0), Some(all), Index(14)), None);
-}
-
-#[test]
-fn retention_that_cannot_be_made_durable_drops_nothing() {
-    let (disk, mut log) = fresh(1000);
-    let entries = fill(&mut log, 1, 60, 100);
-    sync(&mut log);
-    disk.fail_next_sync();
-    let files = segment_files(&disk);
-    assert!(matches!(log.retain(None, Some(0), Index(61)), Err(RetainError::SyncFailed(_))));
-    assert_eq!((contents(&log), segment_files(&disk)), (entries, files));
+    assert_eq!(log.first_left(all, Index(14)), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use raftline_proto::command::TrimReason;
 use raftline_proto::entry::{EntryHeader, EntryKind, ProducerBatch};
 use raftline_proto::ids::{EntryId, GroupId, HardState, Index, NodeId, Offset, ProducerId, Term};
 use raftline_proto::producers::SEQUENCE_MAX;
@@ -399,12 +400,29 @@ pub enum Fact<'a> {
         /// The first offset left.
         start_offset: Offset,
     },
-    /// A topic says how much of its partitions' logs stays: for each partition, once.
+    /// A topic says how much of its partitions' logs stays, if not all does: for each partition, once.
     Keeps {
         /// Which partition.
         group: GroupId,
         /// Segments go while at least so much is left.
-        bytes: u64,
+        bytes: Option<u64>,
+        /// Records go that are older, in milliseconds.
+        age_ms: Option<i64>,
+    },
+    /// A leader has its group let go of records.
+    Decided {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// Records below.
+        below: Offset,
+        /// Why.
+        reason: TrimReason,
+        /// What would be left of its log then.
+        left_bytes: u64,
+        /// How old the newest of these records is by a right clock, in milliseconds; `None` if there are none.
+        newest_age_ms: Option<i64>,
     },
     /// A replica let go of its log's beginning.
     LetGo {
@@ -416,8 +434,6 @@ pub enum Fact<'a> {
         start: EntryId,
         /// The first offset left.
         start_offset: Offset,
-        /// What is left of the log, at that moment.
-        left_bytes: u64,
     },
     /// A node started again: where a log begins.
     Begins {
@@ -429,8 +445,6 @@ pub enum Fact<'a> {
         start: EntryId,
         /// The first offset left.
         start_offset: Offset,
-        /// How much of it there is, or was when it let go of something last.
-        left_bytes: u64,
     },
     /// A consumer was answered that what it asked for is gone.
     SentOn {
@@ -451,6 +465,16 @@ pub enum Fact<'a> {
         bytes: u64,
         /// It is less than this above what the topic keeps, once retention has looked.
         unsettled_bytes_max: u64,
+    },
+    /// The end of a run, and nothing was written for long: whether a topic that keeps its records for a while only still
+    /// has any.
+    FinalAge {
+        /// Who.
+        life: Life,
+        /// Where.
+        group: GroupId,
+        /// How many offsets are left.
+        left: u64,
     },
     /// The end of a run: the first offset that a replica shows.
     FinalStart {

@@ -73,8 +73,10 @@ pub enum Mark {
     Erased,
     /// Retention let go of records: more was left than the topic says is kept.
     Retained,
-    /// Retention would have let go of more, but for a snapshot of the producers.
-    RetentionHeld,
+    /// Retention let go of records: they were older than the topic says.
+    Outlived,
+    /// A clock was days off where records go by age.
+    ClockOff,
     /// A replica was so far behind that it began anew where its leader's log begins.
     BegunAnew,
     /// A replica was closed because bytes of its log had gone bad.
@@ -82,7 +84,7 @@ pub enum Mark {
 }
 
 /// All marks: what [`Marks`] counts.
-pub const ALL: [Mark; 37] = [
+pub const ALL: [Mark; 38] = [
     Mark::FollowerTruncates,
     Mark::OldTermPendingAtElection,
     Mark::TornTailCut,
@@ -117,7 +119,8 @@ pub const ALL: [Mark; 37] = [
     Mark::TombstonesDropped,
     Mark::Erased,
     Mark::Retained,
-    Mark::RetentionHeld,
+    Mark::Outlived,
+    Mark::ClockOff,
     Mark::BegunAnew,
     Mark::RotFound,
 ];

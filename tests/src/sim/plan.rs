@@ -148,12 +148,22 @@ impl Upkeep {
         self.erasures.is_some() || self.configs.iter().any(|configs| !configs.is_empty())
     }
 
-    /// How much of each partition's log of a topic stays; `None` if all does.
+    /// How much of each partition's log of a topic stays, in bytes, and for how long, in milliseconds; `None` if all does,
+    /// or for ever.
     #[must_use]
-    pub fn retention_bytes(&self, topic: TopicId) -> Option<u64> {
-        let nth = usize::try_from(topic.0).ok()?.checked_sub(1)?;
-        let (_, bytes) = self.configs.get(nth)?.iter().find(|(name, _)| *name == "retention.bytes")?;
-        Some(bytes.parse().expect("a number of bytes"))
+    pub fn retention(&self, topic: TopicId) -> (Option<u64>, Option<i64>) {
+        let nth = usize::try_from(topic.0).ok().and_then(|id| id.checked_sub(1));
+        let configs = nth.and_then(|nth| self.configs.get(nth)).map_or(&[][..], |configs| &configs[..]);
+        let value = |name| configs.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+        let bytes = value("retention.bytes").map(|bytes| bytes.parse().expect("a number of bytes"));
+        (bytes, value("retention.ms").map(|ms| ms.parse().expect("a number of milliseconds")))
+    }
+
+    /// The longest time that records of any topic stay for, if they go by age.
+    #[must_use]
+    pub fn retention_ms_max(&self) -> Option<u64> {
+        let ages = self.configs.iter().flatten().filter(|(name, _)| *name == "retention.ms");
+        ages.map(|(_, ms)| ms.parse().expect("a number of milliseconds")).max()
     }
 }
 
@@ -175,6 +185,7 @@ impl Plan {
         plan.load.plain = u32::from(chance.coin());
         plan.draw_upkeep(&mut Chance::from_seed(seed ^ 0xc0c0));
         plan.draw_retention(&mut Chance::from_seed(seed ^ 0x4e7a));
+        plan.draw_age(&mut Chance::from_seed(seed ^ 0xa9e5));
         plan.draw_network(&mut chance);
         plan.draw_faults(&mut chance);
         plan.draw_rot(&mut Chance::from_seed(seed ^ 0x6017));
@@ -317,6 +328,25 @@ impl Plan {
                 self.timings.retention_interval =
                     chance.span(Duration::from_millis(100), Duration::from_millis(500));
             }
+        }
+    }
+
+    /// Some topics that are not compacted keep their records for a few seconds only. Where that is so, clocks that are off
+    /// by more than a fraction of that are doubted.
+    fn draw_age(&mut self, chance: &mut Chance) {
+        let compacts = |configs: &[(&str, String)]| configs.iter().any(|(name, _)| *name == "cleanup.policy");
+        for configs in self.upkeep.configs.iter_mut().filter(|configs| !compacts(configs)) {
+            if chance.hit(Odds::percent(25)) {
+                configs.push(("retention.ms", chance.between(1000, 3000).to_string()));
+            }
+        }
+        if self.upkeep.retention_ms_max().is_some() {
+            self.timings.clock_off_max = Duration::from_millis(300);
+            self.timings.clock_settle = Duration::from_millis(500);
+            self.timings.retention_interval = self
+                .timings
+                .retention_interval
+                .min(chance.span(Duration::from_millis(100), Duration::from_millis(500)));
         }
     }
 

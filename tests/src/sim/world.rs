@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use raftline_broker::executor::{CompactionDone, CompactionJob, Removal};
 use raftline_broker::payload::{OutReply, PeerMessage};
-use raftline_proto::ids::{BootId, GroupId, Index, NodeId};
+use raftline_proto::ids::{BootId, GroupId, NodeId};
 use raftline_proto::time::Monotonic;
 use raftline_storage::{Allocation, SimDisk};
 
@@ -54,8 +54,6 @@ pub struct World {
     pub(super) counts: Counts,
     pub(super) views: Views,
     durable: DurableLogs,
-    /// Each entry's size in the logs that were letting go of something with a sync about to fail.
-    unsure: BTreeMap<(NodeId, GroupId), Vec<(Index, u64)>>,
     /// The node on which bytes of a group's log have gone bad. One for each group: its other replicas are sound.
     rotten: BTreeMap<GroupId, NodeId>,
     /// Pairs that are trying to connect.
@@ -176,7 +174,6 @@ impl World {
             counts: Counts::default(),
             views: Views::new(),
             durable: DurableLogs::default(),
-            unsure: BTreeMap::new(),
             rotten: BTreeMap::new(),
             dialling: BTreeSet::new(),
             calm: false,

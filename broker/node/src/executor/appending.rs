@@ -4,14 +4,14 @@
 //! with the log's end as it is then.
 
 use raftline_proto::batch;
+use raftline_proto::command::TrimReason;
 use raftline_proto::entry::{EntryHeader, EntryInfo, EntryKind};
 use raftline_proto::ids::{GroupId, Index, Offset};
 use raftline_proto::time::Timestamp;
-use raftline_raft::types::LogStart;
-use raftline_shard::types::Event;
-use raftline_storage::{AppendError, Disk, Log, RetainError};
+use raftline_shard::types::{Event, Outlived};
+use raftline_storage::{AppendError, Disk, Log};
 
-use super::{Executor, Outside, SyncState};
+use super::{Executor, Outside};
 use crate::payload::Payload;
 
 impl<D: Disk> Executor<D> {
@@ -139,55 +139,46 @@ impl<D: Disk> Executor<D> {
         }
     }
 
-    /// Drops the oldest segments.
-    pub(super) fn retain(
+    /// Says what retention no longer covers.
+    pub(super) fn appraise(
         &mut self,
         group: GroupId,
-        limits: (Option<Timestamp>, Option<u64>, Option<Offset>),
+        (older_than, bytes_max): (Option<Timestamp>, Option<u64>),
+        up_to: Index,
+        answers: &mut Vec<Event<Payload>>,
+    ) {
+        self.write(group);
+        let Some(open) = self.groups.get(&group) else { return };
+        let outlived = open.log.outlived(older_than, bytes_max, up_to);
+        let outlived = outlived.map(|outlived| Outlived { below: outlived.below, reason: outlived.reason });
+        answers.push(Event::Appraised { group, outlived });
+    }
+
+    /// Has the oldest segments go with the next sync.
+    pub(super) fn trim(
+        &mut self,
+        group: GroupId,
+        (below, reason): (Offset, TrimReason),
         (commit_limit, kept_from): (Index, Option<Index>),
-        outside: &mut impl Outside<D>,
         answers: &mut Vec<Event<Payload>>,
     ) {
         self.write(group);
         let Some(open) = self.groups.get_mut(&group) else { return };
         let up_to = kept_from.map_or(commit_limit, |kept_from| kept_from.min(commit_limit));
-        let (older_than, bytes_max, below) = limits;
-        let (before, bytes_before) = (open.log.start(), open.log.bytes());
-        let retained = open.log.retain(older_than, bytes_max, up_to);
-        let trimmed = retained.and_then(|_| match below {
-            Some(below) => open.log.trim(below, up_to),
-            None => Ok(None),
-        });
-        match trimmed {
-            Ok(_) => {}
+        match open.log.trim(below, up_to) {
+            Ok(false) => {}
+            Ok(true) => {
+                open.trim_reason = reason;
+                self.dirty.insert(group);
+            }
             // What is left stays; the next round of retention tries again.
-            Err(RetainError::Io(error)) => {
-                tracing::warn!(%group, %error, "old segments could not be removed");
-            }
-            Err(RetainError::SyncFailed(error)) => {
-                self.sync = SyncState::Failed;
-                outside.sync_failed(&error);
-                return;
-            }
-        }
-        self.old_files.extend(open.log.take_removed());
-        let (previous, offset) = open.log.start();
-        if (previous, offset) != before {
-            let reason = match (older_than, bytes_max, below) {
-                (_, _, Some(_)) => "deleted by request, or by retention",
-                (Some(_), None, None) => "retention.ms",
-                (None, Some(_), None) => "retention.bytes",
-                (Some(_), Some(_), None) | (None, None, None) => "retention.ms or retention.bytes",
-            };
-            let bytes = bytes_before.saturating_sub(open.log.bytes());
-            outside.let_go(group, (before.1, offset), bytes, reason);
-            answers.push(Event::Trimmed { group, start: LogStart { previous, offset } });
+            Err(error) => tracing::warn!(%group, %error, "old segments could not be removed"),
         }
         // What is below the limit and stayed nevertheless was not kept for it: a file could not be written.
-        if let Some(first_left) = open.log.first_retained(older_than, bytes_max, below, commit_limit)
+        if let Some(first_left) = open.log.first_left(below, commit_limit)
             && first_left > up_to
         {
-            answers.push(Event::RetentionHeld { group, up_to: first_left });
+            answers.push(Event::TrimHeld { group, up_to: first_left });
         }
     }
 }

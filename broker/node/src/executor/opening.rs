@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use raftline_proto::command::TrimReason;
 use raftline_proto::entry::EntryInfo;
 use raftline_proto::ids::{GroupId, Index, Position};
 use raftline_proto::time::Monotonic;
@@ -74,6 +75,7 @@ impl<D: Disk> Executor<D> {
                     staged: false,
                     refused: false,
                     full: false,
+                    trim_reason: TrimReason::Asked,
                     allocating: false,
                     awake: false,
                 };

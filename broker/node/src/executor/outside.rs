@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use raftline_proto::command::TrimReason;
 use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
 use raftline_raft::types::Role;
 use raftline_shard::image::MetadataImage;
@@ -73,7 +74,7 @@ pub trait Outside<D: Disk> {
     fn in_sync(&mut self, _group: GroupId, _term: Term, _nodes: Vec<NodeId>) {}
 
     /// A log let go of its oldest records: these offsets, the second of them the first that is left, and so many bytes.
-    fn let_go(&mut self, _group: GroupId, _offsets: (Offset, Offset), _bytes: u64, _reason: &'static str) {}
+    fn let_go(&mut self, _group: GroupId, _offsets: (Offset, Offset), _bytes: u64, _reason: TrimReason) {}
 
     /// A group was deleted here.
     fn group_deleted(&mut self, group: GroupId);

@@ -7,6 +7,7 @@ use crate::image::MetadataImage;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use raftline_proto::command::TrimReason;
 use raftline_proto::entry::{EntryHeader, EntryInfo};
 use raftline_proto::ids::{GroupId, HardState, Index, NodeId, Offset, Term};
 use raftline_proto::time::{Monotonic, Timestamp};
@@ -150,18 +151,27 @@ pub enum Effect<P> {
         /// The high watermark.
         up_to: Offset,
     },
-    /// Drop whole segments that retention no longer covers or that hold deleted records only, up to the commit index.
-    /// Answer [`Event::Trimmed`] if any went, and [`Event::RetentionHeld`] if more would go but for `kept_from`.
-    Retain {
+    /// Say which records retention no longer covers, going by this log: [`Event::Appraised`]. Changes nothing.
+    Appraise {
         /// The group.
         group: GroupId,
-        /// Segments whose newest record is older than this may go.
+        /// Segments whose newest record is older than this are not covered,
         older_than: Option<Timestamp>,
-        /// The oldest segments may go while more than this would be left.
+        /// nor are the oldest ones while more than this would be left,
         bytes_max: Option<u64>,
-        /// Segments with no record at or above this offset may go.
-        below: Option<Offset>,
-        /// No entry at or above this index goes.
+        /// unless they hold an entry at or above this index.
+        up_to: Index,
+    },
+    /// Let go of whole segments that hold deleted records only. Answer [`Event::Trimmed`] once that is durable, and
+    /// [`Event::TrimHeld`] if more would go but for `kept_from`.
+    Trim {
+        /// The group.
+        group: GroupId,
+        /// All records below are deleted,
+        below: Offset,
+        /// for this reason, as far as is known.
+        reason: TrimReason,
+        /// No entry at or above this index goes. It is committed.
         up_to: Index,
         /// Nor any at or above this one: the last snapshot of the producers. `None` if nothing is kept for them.
         kept_from: Option<Index>,

@@ -6,7 +6,7 @@ use super::Effect;
 use super::ProduceError;
 use super::{
     CompactionFacts, CompactionRule, CoordinatorCommand, DeleteUpTo, DiskSpace, Durability, LivenessChange,
-    OffsetQuery, OpenedGroup, RequestId,
+    OffsetQuery, OpenedGroup, Outlived, RequestId,
 };
 use crate::image::MetadataImage;
 use alloc::string::String;
@@ -231,15 +231,22 @@ pub enum Event<P> {
         /// The group.
         group: GroupId,
     },
-    /// Answer to [`Effect::Retain`]: the log begins later now.
+    /// Answer to [`Effect::Appraise`].
+    Appraised {
+        /// The group.
+        group: GroupId,
+        /// What retention no longer covers, if anything.
+        outlived: Option<Outlived>,
+    },
+    /// Answer to [`Effect::Trim`]: the log begins later now.
     Trimmed {
         /// The group.
         group: GroupId,
         /// Where it begins.
         start: LogStart,
     },
-    /// Answer to [`Effect::Retain`]: the entries below would have gone but for `kept_from`.
-    RetentionHeld {
+    /// Answer to [`Effect::Trim`]: the entries below would have gone but for `kept_from`.
+    TrimHeld {
         /// The group.
         group: GroupId,
         /// The first entry that would have been left.

@@ -17,5 +17,5 @@ pub use coordinator::{ConfigFault, CoordinatorCommand, CoordinatorError, Coordin
 pub use effect::Effect;
 pub use event::Event;
 pub use storage::{
-    CompactionFacts, CompactionRule, DiskSpace, LivenessChange, LogConfig, OpenedGroup, ShardAlarm,
+    CompactionFacts, CompactionRule, DiskSpace, LivenessChange, LogConfig, OpenedGroup, Outlived, ShardAlarm,
 };

@@ -4,6 +4,7 @@
 use super::Effect;
 use crate::pulse::Condition;
 use alloc::vec::Vec;
+use raftline_proto::command::TrimReason;
 use raftline_proto::ids::{EntryId, HardState, Index, Offset};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::{Alarm, LogStart};
@@ -40,6 +41,15 @@ pub struct CompactionRule {
     pub through: Index,
     /// Tombstones below go, too.
     pub tombstones_before: Offset,
+}
+
+/// What retention no longer covers of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlived {
+    /// Records below this.
+    pub below: Offset,
+    /// Why.
+    pub reason: TrimReason,
 }
 
 /// How much of a log is compacted.

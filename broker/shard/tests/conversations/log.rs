@@ -1,14 +1,12 @@
 //! A dumb log and a dumb disk: what is written, and what a crash leaves.
 
+use raftline_proto::command::TrimReason;
 use raftline_proto::entry::{EntryBody, EntryInfo};
 use raftline_proto::ids::{EntryId, GroupId, HardState, Index, Offset};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::LogStart;
-use raftline_shard::types::{CompactionFacts, CompactionRule};
+use raftline_shard::types::{CompactionFacts, CompactionRule, Outlived};
 use std::collections::BTreeMap;
-
-/// What lets entries go: older than, more bytes than, with no record at or above.
-pub type Limits = (Option<Timestamp>, Option<u64>, Option<Offset>);
 
 /// What a batch says: stands for its bytes.
 pub type Text = String;
@@ -51,13 +49,17 @@ impl Log {
         self.entries.push(stored);
     }
 
-    /// Lets entries go that are too old, too many or deleted, as a log does whose segments hold one entry each.
-    pub fn retain(&mut self, (older_than, bytes_max, below): Limits, up_to: Index) -> Option<LogStart> {
-        let mut gone = None;
-        while let Some(first) = self.entries.first() {
-            let bytes: u64 = self.entries.iter().map(|stored| stored.info.header.entry_bytes()).sum();
-            let too_much = bytes_max.is_some_and(|max| bytes > max);
-            let newest = match &first.info.body {
+    /// What is too old or too much, of a log whose segments hold one entry each.
+    pub fn outlived(
+        &self,
+        older_than: Option<Timestamp>,
+        bytes_max: Option<u64>,
+        up_to: Index,
+    ) -> Option<Outlived> {
+        let mut outlived = None;
+        let mut bytes: u64 = self.entries.iter().map(|stored| stored.info.header.entry_bytes()).sum();
+        for stored in self.entries.iter().take_while(|stored| stored.info.header.id.index < up_to) {
+            let newest = match &stored.info.body {
                 EntryBody::Data(batch) => Some(batch.max_timestamp),
                 EntryBody::NoOp
                 | EntryBody::Membership(_)
@@ -65,14 +67,29 @@ impl Log {
                 | EntryBody::Command(_)
                 | EntryBody::Gap { .. } => None,
             };
-            let too_old = older_than.is_some_and(|limit| newest < Some(limit));
             // The last one is still being written to; it goes by age alone.
-            let last = self.entries.len() == 1;
-            let deleted = below.is_some_and(|below| first.info.header.next_offset() <= below) && !last;
-            if !(too_old || deleted || (too_much && !last)) || first.info.header.id.index >= up_to {
+            let last = stored.info.header.id == self.last();
+            let too_much = bytes_max.is_some_and(|max| bytes > max) && !last;
+            let too_old = older_than.is_some_and(|limit| newest < Some(limit));
+            if !(too_old || too_much) {
                 break;
             }
-            let header = self.entries.remove(0).info.header;
+            bytes -= stored.info.header.entry_bytes();
+            let reason = if too_old { TrimReason::Age } else { TrimReason::Size };
+            outlived = Some(Outlived { below: stored.info.header.next_offset(), reason });
+        }
+        outlived.filter(|outlived| outlived.below > self.start.offset)
+    }
+
+    /// Lets entries go that are deleted.
+    pub fn trim(&mut self, below: Offset, up_to: Index) -> Option<LogStart> {
+        let mut gone = None;
+        while let [first, _, ..] = &self.entries[..] {
+            let header = first.info.header;
+            if header.next_offset() > below || header.id.index >= up_to {
+                break;
+            }
+            self.entries.remove(0);
             gone = Some(LogStart { previous: header.id, offset: header.next_offset() });
         }
         if let Some(start) = gone {

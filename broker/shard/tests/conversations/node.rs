@@ -1,6 +1,6 @@
 //! One node: its shards, and a dumb but complete executor for their effects.
 
-use crate::log::{Disk, GroupFiles, Limits, Payload, Stored, Text};
+use crate::log::{Disk, GroupFiles, Payload, Stored, Text};
 use crate::world::{PeerMessage, SHARDS};
 use raftline_proto::ids::{BootId, EntryId, GroupId, HardState, Index, NodeId, Offset};
 use raftline_proto::time::{Monotonic, Now, Timestamp};
@@ -141,7 +141,8 @@ impl Node {
             | Event::ReadShort { group, .. }
             | Event::Hurry { group, .. }
             | Event::Trimmed { group, .. }
-            | Event::RetentionHeld { group, .. }
+            | Event::Appraised { group, .. }
+            | Event::TrimHeld { group, .. }
             | Event::DeleteRecords { group, .. }
             | Event::Surveyed { group, .. }
             | Event::Compacted { group, .. }
@@ -417,10 +418,14 @@ impl Node {
                 let offset = entries.iter().find(find).map(|stored| stored.info.header.base_offset);
                 out.answers.push((request, Answer::Offset(offset.filter(|offset| *offset < up_to))));
             }
-            Effect::Retain { group, older_than, bytes_max, below, up_to, kept_from } => {
-                let limits = (older_than, bytes_max, below);
-                self.retain(group, limits, kept_from.map_or(up_to, |kept_from| kept_from.min(up_to)));
-                self.tell_if_held(group, limits, up_to);
+            Effect::Appraise { group, older_than, bytes_max, up_to } => {
+                let outlived =
+                    self.disk.live.entry(group).or_default().log.outlived(older_than, bytes_max, up_to);
+                self.submit(Event::Appraised { group, outlived });
+            }
+            Effect::Trim { group, below, up_to, kept_from, .. } => {
+                self.trim(group, below, kept_from.map_or(up_to, |kept_from| kept_from.min(up_to)));
+                self.tell_if_held(group, below, up_to);
             }
             Effect::Survey { group } => {
                 let facts = self.disk.live[&group].log.compaction_facts();
@@ -508,27 +513,27 @@ impl Node {
         self.submit(Event::Replicated { group, to, term, from, up_to, bytes, outcome });
     }
 
-    fn retain(&mut self, group: GroupId, limits: Limits, up_to: Index) {
+    fn trim(&mut self, group: GroupId, below: Offset, up_to: Index) {
         if self.keeps_files {
             return;
         }
         let log = &mut self.disk.live.entry(group).or_default().log;
-        if let Some(start) = log.retain(limits, up_to) {
+        if let Some(start) = log.trim(below, up_to) {
             self.submit(Event::Trimmed { group, start });
         }
     }
 
     /// Says so if more records would go were `up_to` the only limit.
-    fn tell_if_held(&mut self, group: GroupId, limits: Limits, up_to: Index) {
+    fn tell_if_held(&mut self, group: GroupId, below: Offset, up_to: Index) {
         if self.keeps_files {
             return;
         }
         let mut log = self.disk.live.entry(group).or_default().log.clone();
         let before = log.start.offset;
-        if let Some(start) = log.retain(limits, up_to)
+        if let Some(start) = log.trim(below, up_to)
             && start.offset > before
         {
-            self.submit(Event::RetentionHeld { group, up_to: start.previous.index.next() });
+            self.submit(Event::TrimHeld { group, up_to: start.previous.index.next() });
         }
     }
 

@@ -16,8 +16,6 @@ pub(super) struct Told {
     starts: BTreeMap<GroupId, Offset>,
     /// What was committed when a leader was elected.
     elected: BTreeMap<(Life, GroupId), Offset>,
-    /// Whose replicas let go of their beginnings each by itself.
-    keeps: BTreeMap<GroupId, u64>,
 }
 
 impl Check for Told {
@@ -29,7 +27,6 @@ impl Check for Told {
         match fact {
             Fact::Asked { question, group, query } => {
                 let least = match query {
-                    Queried::Start if self.keeps.contains_key(group) => Offset::ZERO,
                     Queried::Start => self.starts.get(group).copied().unwrap_or_default(),
                     Queried::End => ledger.next_offset(*group),
                     Queried::EndOfTerm(term) => end_of(*group, *term, ledger),
@@ -46,10 +43,6 @@ impl Check for Told {
             Fact::Deleted { group, start_offset } => {
                 let start = self.starts.entry(*group).or_default();
                 *start = (*start).max(*start_offset);
-                Ok(())
-            }
-            Fact::Keeps { group, bytes } => {
-                self.keeps.insert(*group, *bytes);
                 Ok(())
             }
             Fact::Elected { life, group, .. } => {

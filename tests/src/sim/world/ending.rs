@@ -26,6 +26,7 @@ impl World {
         self.network.set_rules(self.plan.network.quiet());
         self.network.mend_all();
         let now = self.heap.now();
+        let ages = self.plan.upkeep.retention_ms_max().is_some();
         for id in self.ids() {
             self.make_room(id);
             self.with_node(id, |node| {
@@ -35,6 +36,9 @@ impl World {
                 let units = node.process.iter_mut().flat_map(|process| &mut process.shards);
                 units.for_each(|unit| unit.paused_until = now);
                 node.dies_after = None;
+                if ages {
+                    node.wall_skew = 0;
+                }
             });
             if self.nodes.get(&id).is_some_and(|node| node.process.is_none()) {
                 let at = now + self.chance.span(Duration::ZERO, Duration::from_millis(100));
@@ -148,6 +152,9 @@ impl World {
         if self.plan.upkeep.is_any() {
             // Tombstones that have just become old enough, and segments that have just been sealed.
             self.pass(self.plan.timings.retention_interval * 4 + Duration::from_secs(2));
+        }
+        if let Some(ms) = self.plan.upkeep.retention_ms_max() {
+            self.pass(Duration::from_millis(ms) + self.plan.timings.clock_settle);
         }
         let before = self.counts;
         let rounds = self.sync_rounds();

@@ -51,6 +51,7 @@ impl World {
                 let until = self.heap.now() + self.spell() * 4;
                 self.with_node(victim, |node| node.hangs_until = until);
             }
+            Fault::ClockJump if self.plan.upkeep.retention_ms_max().is_some() => self.clock_jumps_far(victim),
             Fault::ClockJump => {
                 let jump = i64::try_from(self.chance.between(0, 7_200_000)).expect("two hours") - 3_600_000;
                 self.with_node(victim, |node| node.wall_skew += jump);
@@ -103,6 +104,10 @@ impl World {
         let life = process.life;
         node.dies_after = None;
         node.paused_until = now;
+        if self.plan.upkeep.retention_ms_max().is_some() {
+            // A clock that is off from the start, with fewer than two others in reach, cannot be told from a right one.
+            node.wall_skew = 0;
+        }
         drop(process);
         let told = death == Death::Kill;
         self.trace(Place::on(id), "dies", u64::from(told), || format!("{death:?}"));
@@ -136,6 +141,23 @@ impl World {
                 false
             }
         }
+    }
+
+    /// Records go by age: one node's clock is days off, or is set right. Never two at a time: two that are off by the same
+    /// would be right.
+    fn clock_jumps_far(&mut self, victim: NodeId) {
+        let is_off = |node: &crate::sim::node::Node| node.wall_skew != 0;
+        if self.nodes.values().any(is_off) {
+            self.nodes.values_mut().for_each(|node| node.wall_skew = 0);
+            return;
+        }
+        if self.nodes.get(&victim).is_none_or(|node| node.process.is_none()) {
+            return;
+        }
+        let far = i64::try_from(self.chance.between(400, 9 * 24 * 3_600_000)).expect("nine days");
+        let skew = if self.chance.coin() { far } else { -far };
+        self.mark(Mark::ClockOff);
+        self.with_node(victim, |node| node.wall_skew = skew);
     }
 
     /// The nodes fall into two parts; more often than not the victim is alone.

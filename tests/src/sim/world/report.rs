@@ -25,7 +25,6 @@ impl World {
         events: &[Event<Payload>],
         touched: &mut BTreeSet<GroupId>,
     ) {
-        self.mark_held(events);
         for event in events {
             let group = match event {
                 Event::Opened { group, recovered } => {

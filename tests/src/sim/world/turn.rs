@@ -13,6 +13,7 @@ use raftline_storage::Allocation;
 use raftline_storage::SimDisk;
 
 use super::port::{Out, Port};
+use super::retaining::Decision;
 use super::{Step, World};
 use crate::sim::facts::{Fact, Life};
 use crate::sim::marks::Mark;
@@ -92,12 +93,12 @@ impl World {
             if self.dies_now(life) {
                 return;
             }
-            let before = self.start_before(life, shard, &effect);
+            let decision = Decision::of(&effect);
             self.with_port(life, shard, |unit, port, answers| {
                 unit.executor.perform(&mut vec![effect], port, answers);
             });
-            if let Some(before) = before {
-                self.show_let_go(life, shard, before);
+            if let Some(decision) = decision {
+                self.show_decision(life, shard, &decision);
             }
         }
         if self.dies_now(life) {
@@ -276,9 +277,14 @@ impl World {
             let groups: Vec<String> = round.whole.groups().map(|group| group.to_string()).collect();
             format!("shard {shard}, groups [{}]", groups.join(", "))
         });
+        let groups: Vec<GroupId> = round.whole.groups().collect();
+        let starts = self.starts(life, shard, &groups);
         self.with_port(life, shard, |unit, port, answers| {
             unit.executor.sync_done(round.whole, &result, port, answers);
         });
+        for before in starts {
+            self.show_let_go(life, shard, before);
+        }
         self.plan_turn(life, shard);
     }
 
@@ -369,7 +375,7 @@ fn group_of_effect(effect: &Effect<Payload>) -> Option<GroupId> {
         | Effect::Replicate { group, .. }
         | Effect::Send { group, .. }
         | Effect::Read { group, .. }
-        | Effect::Retain { group, .. }
+        | Effect::Trim { group, .. }
         | Effect::LeaderChanged { group, .. } => Some(*group),
         _ => None,
     }

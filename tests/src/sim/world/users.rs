@@ -186,9 +186,10 @@ impl World {
     pub(super) fn spawn_clients(&mut self) {
         for (group, topic, cleanup) in std::mem::take(&mut self.users.found) {
             self.users.served.push(group);
-            let retention_bytes = self.plan.upkeep.retention_bytes(topic);
-            if let Some(bytes) = retention_bytes {
-                self.judge.fact(&Fact::Keeps { group, bytes });
+            let (bytes, age_ms) = self.plan.upkeep.retention(topic);
+            let outlives = bytes.is_some() || age_ms.is_some();
+            if outlives {
+                self.judge.fact(&Fact::Keeps { group, bytes, age_ms });
             }
             let load = self.users.load;
             let keys = cleanup.compacts().then_some(self.plan.upkeep.keys);
@@ -215,7 +216,7 @@ impl World {
                 self.add_client(Client::Producer(Producer::new(habits, self.heap.now())));
             }
             for _ in 0..load.consumers {
-                let may_go = erasures.is_some() || retention_bytes.is_some();
+                let may_go = erasures.is_some() || outlives;
                 let lasting = if may_go { Lasting::MayGo } else { Lasting::Stay };
                 self.add_client(Client::Consumer(Consumer::new(group, self.heap.now(), lasting)));
             }

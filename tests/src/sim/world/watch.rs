@@ -151,7 +151,7 @@ pub fn digest(header: EntryHeader, entry: &[u8]) -> Result<Digest, String> {
             Command::Compact { through, tombstones_before, .. } => {
                 (Some(Rule { through, tombstones_before }), None)
             }
-            Command::TrimTo { offset } => (None, Some(Told::DeleteBelow(offset))),
+            Command::TrimTo { offset, .. } => (None, Some(Told::DeleteBelow(offset))),
             Command::Producers { .. } => (None, Some(Told::Producers)),
         },
         _ => (None, None),

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::payload::OutReply;
+use raftline_proto::command::TrimReason;
+use raftline_shard::types::Outlived;
 
 #[test]
 fn idle_groups_let_go_of_their_files() {
@@ -89,6 +91,14 @@ fn a_group_that_is_not_open_is_answered_in_words() {
     assert_eq!(machine.world.replies.len(), 1);
 }
 
+fn appraise(bytes_max: u64) -> Effect<Payload> {
+    Effect::Appraise { group: GROUP, older_than: None, bytes_max: Some(bytes_max), up_to: Index(61) }
+}
+
+fn trim(below: Offset, kept_from: Option<Index>) -> Effect<Payload> {
+    Effect::Trim { group: GROUP, below, reason: TrimReason::Size, up_to: Index(60), kept_from }
+}
+
 #[test]
 fn retention_tells_the_new_start() {
     let mut machine = Machine::new();
@@ -101,27 +111,28 @@ fn retention_tells_the_new_start() {
     }
     machine.turn();
     machine.finish_sync();
-    let retain = |kept_from| Effect::Retain {
-        group: GROUP,
-        older_than: None,
-        bytes_max: Some(8192),
-        below: None,
-        up_to: Index(61),
-        kept_from,
-    };
-    machine.effects.push(retain(Some(Index(1))));
+    machine.effects.push(appraise(8192));
     let answers = machine.turn();
-    let &[Event::RetentionHeld { group: GROUP, up_to: first_left }] = &answers[..] else {
+    let &[Event::Appraised { group: GROUP, outlived: Some(Outlived { below, reason }) }] = &answers[..]
+    else {
         panic!("{answers:?}");
     };
-    machine.effects.push(retain(Some(first_left)));
+    assert_eq!(reason, TrimReason::Size);
+    machine.effects.push(trim(below, Some(Index(1))));
     let answers = machine.turn();
-    let Some(Event::Trimmed { group: GROUP, start: LogStart { previous, offset } }) = answers.last() else {
+    let &[Event::TrimHeld { group: GROUP, up_to: first_left }] = &answers[..] else {
         panic!("{answers:?}");
     };
-    assert_eq!(offset.0, previous.index.0 * 10);
+    machine.effects.push(trim(below, Some(first_left)));
+    assert_eq!(machine.turn().len(), 0, "nothing is held back any more, and nothing has gone yet");
+    let answers = machine.finish_sync();
+    let Some(&Event::Trimmed { group: GROUP, start: LogStart { previous, offset } }) =
+        answers.iter().find(|answer| matches!(answer, Event::Trimmed { .. }))
+    else {
+        panic!("{answers:?}");
+    };
+    assert_eq!((offset, offset.0), (below, previous.index.0 * 10));
     assert_eq!(previous.index.next(), first_left);
-    assert_eq!(answers.len(), 1, "nothing is held back any more");
     let (outcome, up_to, _) = machine.replicate(1, 61, u64::MAX, 1);
     assert_eq!((outcome, up_to), (ReplicateOutcome::Trimmed, 1));
 }
@@ -138,19 +149,17 @@ fn a_fetch_that_retention_overtakes_is_out_of_range_and_told_the_start() {
     }
     machine.turn();
     machine.finish_sync();
-    // One turn: the shard knows nothing of the new start when it lets the fetch pass.
-    let up_to = Index(61);
-    machine.effects.push(Effect::Retain {
-        group: GROUP,
-        older_than: None,
-        bytes_max: Some(8192),
-        below: None,
-        up_to,
-        kept_from: None,
-    });
+    // The shard knows nothing of the new start when it lets the fetch pass.
+    machine.effects.push(trim(Offset(300), None));
+    machine.turn();
+    let answers = machine.finish_sync();
     machine.effects.push(world::read_effect(0, 600, 1, u64::MAX));
-    let answers = machine.turn();
-    let Some(Event::Trimmed { start, .. }) = answers.last() else { panic!("{answers:?}") };
+    machine.turn();
+    let trimmed = answers.iter().find_map(|answer| match answer {
+        Event::Trimmed { start, .. } => Some(*start),
+        _ => None,
+    });
+    let start = trimmed.unwrap();
     assert!(start.offset > Offset(0));
     let (_, reply) = machine.world.replies.pop().unwrap();
     let OutReply::Shard(Reply::Fetched(Err(error))) = reply else { panic!("{reply:?}") };
