@@ -8,6 +8,9 @@
 
 mod driver;
 
+#[cfg(test)]
+mod tests;
+
 use crate::clock::Clock;
 use crate::handle::Shards;
 use crate::limits;

@@ -10,13 +10,14 @@ use raftline_proto::ids::{GroupId, Offset, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::Role;
 use raftline_shard::consumer_groups::Groups;
+use raftline_shard::consumer_groups::codec::{KeyValue, RecordError, earlier};
 use raftline_shard::consumer_groups::limits::GroupsConfig;
 use raftline_shard::consumer_groups::record::GroupRecord;
 use raftline_shard::consumer_groups::types::{Answer, GroupError, GroupRequest, Output, TopicImage};
 use raftline_shard::coordinator::internal::GROUPS_TOPIC;
 use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{Durability, Event, GroupDescription, Reply, RequestId};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,6 +44,8 @@ pub(super) struct Driver {
     inbox: mpsc::Receiver<Asked>,
     waiting: HashMap<RequestId, oneshot::Sender<Answer>>,
     next_request: u64,
+    /// Keys in an earlier version's layout that the log has records of.
+    earlier: BTreeSet<Vec<u8>>,
     /// Appends that are not acknowledged yet, in the order of the log.
     appending: VecDeque<Appending>,
 }
@@ -87,6 +90,7 @@ impl Driver {
             inbox,
             waiting: HashMap::new(),
             next_request: 0,
+            earlier: BTreeSet::new(),
             appending: VecDeque::new(),
         }
     }
@@ -115,6 +119,9 @@ impl Driver {
             Ok(records) => records,
             Err(halted) => return halted,
         };
+        if let Err(halted) = self.move_earlier().await {
+            return halted;
+        }
         let mut outputs = Vec::new();
         self.look_at_topics(&mut outputs);
         self.groups.lead(self.clock.now(), &mut outputs);
@@ -158,9 +165,9 @@ impl Driver {
                 let view = BatchView::open(batch).map_err(|error| Halt::Log(error.to_string()))?;
                 for record in view.records() {
                     let record = record.map_err(|error| Halt::Log(error.to_string()))?;
-                    let decoded = GroupRecord::decode(record.key.unwrap_or_default(), record.value);
-                    let decoded = decoded.map_err(|error| Halt::Log(error.to_string()))?;
-                    self.groups.apply(self.clock.now(), &decoded, &mut outputs);
+                    for decoded in self.read_record(record.key.unwrap_or_default(), record.value)? {
+                        self.groups.apply(self.clock.now(), &decoded, &mut outputs);
+                    }
                     records += 1;
                 }
                 // Not after its last record: compaction may have left none.
@@ -171,6 +178,42 @@ impl Driver {
                 return Ok(records);
             }
         }
+    }
+
+    /// What a record says; keys of an earlier version's layout are remembered.
+    fn read_record(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<Vec<GroupRecord>, Halt> {
+        let unknown = |error: RecordError| Halt::Log(error.to_string());
+        if !earlier::is_earlier(key) {
+            return GroupRecord::decode(key, value).map(|record| vec![record]).map_err(unknown);
+        }
+        let records = earlier::decode(key, value).map_err(unknown)?;
+        if value.is_some() {
+            self.earlier.insert(key.to_vec());
+        } else {
+            self.earlier.remove(key);
+        }
+        Ok(records)
+    }
+
+    /// Writes anew what the log has in an earlier version's layout, before anything else is appended.
+    async fn move_earlier(&mut self) -> Result<(), Halt> {
+        if self.earlier.is_empty() {
+            return Ok(());
+        }
+        let image = self.view.image();
+        let keys = std::mem::take(&mut self.earlier);
+        for batch in self.groups.moved(&keys, &|topic| topic_id(&image, topic)) {
+            let reply = self.append(batch)?;
+            let mut appending = VecDeque::from([Appending { records: Vec::new(), reply }]);
+            acknowledged(&mut appending).await?;
+            self.put_off();
+        }
+        tracing::info!(
+            group = %self.group,
+            records = keys.len(),
+            "wrote group records of an earlier version anew, as Kafka writes them"
+        );
+        Ok(())
     }
 
     /// What has come while there is nothing to answer it with.
@@ -251,7 +294,9 @@ impl Driver {
         self.answer(&mut outputs);
         for output in outputs {
             if let Output::Append { records } = output {
-                let reply = self.append(&records)?;
+                let image = self.view.image();
+                let encoded = records.iter().map(|record| record.encode(&|topic| topic_id(&image, topic)));
+                let reply = self.append(encoded)?;
                 self.appending.push_back(Appending { records, reply });
             }
         }
@@ -272,12 +317,14 @@ impl Driver {
     }
 
     /// Hands one batch to the shard. Batches of one sender stay in order.
-    fn append(&self, records: &[GroupRecord]) -> Result<oneshot::Receiver<OutReply>, Halt> {
+    fn append(
+        &self,
+        records: impl IntoIterator<Item = KeyValue>,
+    ) -> Result<oneshot::Receiver<OutReply>, Halt> {
         let failed = |why: String| Halt::Append(why);
         let mut builder = Builder::new(Codec::None);
         let now = self.clock.now().wall;
-        for record in records {
-            let (key, value) = record.encode();
+        for (key, value) in records {
             builder
                 .push(now, Some(&key), value.as_deref(), &[])
                 .map_err(|error| failed(format!("a record of {GROUPS_TOPIC}: {error}")))?;
@@ -328,6 +375,10 @@ impl Driver {
 fn same_topics(one: &MetadataImage, other: &MetadataImage) -> bool {
     one.topics.len() == other.topics.len()
         && one.topics.values().zip(other.topics.values()).all(|(one, other)| Arc::ptr_eq(one, other))
+}
+
+fn topic_id(image: &MetadataImage, name: &str) -> Option<u128> {
+    image.topic_ids.get(name).map(|id| id.0)
 }
 
 /// The records of the oldest append, once it is acknowledged.

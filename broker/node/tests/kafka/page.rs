@@ -72,6 +72,7 @@ fn every_named_test_is_there() {
         "Brokers that are down",
         "Errors",
         "Regular expressions",
+        "The records of groups",
     ];
     for heading in headings {
         let rows = rows(heading);

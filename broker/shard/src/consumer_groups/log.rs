@@ -249,13 +249,16 @@ fn record_bytes(record: &GroupRecord) -> usize {
         GroupRecord::ConsumerCurrent { value, .. } => value
             .as_ref()
             .map_or(0, |current| assignment_bytes(&current.assigned) + assignment_bytes(&current.revoking)),
-        GroupRecord::Classic { .. } | GroupRecord::Consumer { .. } => 0,
+        GroupRecord::Classic { .. }
+        | GroupRecord::Consumer { .. }
+        | GroupRecord::ConsumerTargetEpoch { .. } => 0,
     };
     RECORD_BYTES_MIN + record.group().len() + value
 }
 
 fn assignment_bytes(assignment: &Assignment) -> usize {
-    assignment.iter().map(|(topic, partitions)| topic.len() + 6 + 4 * partitions.len()).sum()
+    // A topic's id, its name, sizes; of a partition also the epoch in which the member got it.
+    assignment.iter().map(|(topic, partitions)| topic.len() + 32 + 8 * partitions.len()).sum()
 }
 
 const RECORD_BYTES_MIN: usize = 48;

@@ -254,6 +254,17 @@ impl Groups {
         self.store.records()
     }
 
+    /// What moves records over that are committed in the layout of an earlier version, under these keys: batches to append
+    /// before [`Groups::lead`], each of which leaves the state as it is.
+    #[must_use]
+    pub fn moved(
+        &self,
+        earlier: &BTreeSet<Vec<u8>>,
+        topic_id: codec::TopicIds<'_>,
+    ) -> Vec<Vec<codec::KeyValue>> {
+        codec::earlier::moved(self.store.records(), earlier, topic_id)
+    }
+
     /// Whether both have the same committed state.
     #[must_use]
     pub fn same_state(&self, other: &Self) -> bool {

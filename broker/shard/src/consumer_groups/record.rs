@@ -43,6 +43,13 @@ pub enum GroupRecord {
         /// What it is.
         value: Option<ConsumerValue>,
     },
+    /// The epoch that the targets of a group of the new protocol were made for.
+    ConsumerTargetEpoch {
+        /// Which group.
+        group: String,
+        /// The epoch.
+        value: Option<i32>,
+    },
     /// A member of a group of the new protocol.
     ConsumerMember {
         /// Which group.
@@ -80,6 +87,7 @@ impl GroupRecord {
             Self::Offset { group, .. }
             | Self::Classic { group, .. }
             | Self::Consumer { group, .. }
+            | Self::ConsumerTargetEpoch { group, .. }
             | Self::ConsumerMember { group, .. }
             | Self::ConsumerTarget { group, .. }
             | Self::ConsumerCurrent { group, .. } => group,
@@ -143,8 +151,6 @@ pub struct ClassicMemberValue {
 pub struct ConsumerValue {
     /// Moves with every change of members or subscriptions.
     pub epoch: i32,
-    /// The epoch that the targets were made for.
-    pub target_epoch: i32,
     /// A digest of the topics subscribed to as they were at `epoch`: another one says that targets are out of date.
     pub topics_digest: u64,
     /// When `epoch` was made: retention of an empty group goes by it.

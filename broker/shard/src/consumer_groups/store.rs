@@ -22,6 +22,8 @@ pub(super) struct Store {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConsumerState {
     pub group: Option<ConsumerValue>,
+    /// The epoch that `targets` were made for.
+    pub target_epoch: Option<i32>,
     pub members: BTreeMap<String, ConsumerMemberValue>,
     pub targets: BTreeMap<String, Assignment>,
     pub currents: BTreeMap<String, CurrentValue>,
@@ -49,6 +51,7 @@ impl Store {
             }
             GroupRecord::Classic { group, value } => put(&mut self.classic, group, value.as_ref()),
             GroupRecord::Consumer { .. }
+            | GroupRecord::ConsumerTargetEpoch { .. }
             | GroupRecord::ConsumerMember { .. }
             | GroupRecord::ConsumerTarget { .. }
             | GroupRecord::ConsumerCurrent { .. } => {
@@ -93,6 +96,10 @@ impl ConsumerState {
             group: String::from(group),
             value: Some(value.clone()),
         });
+        let target_epoch = self.target_epoch.iter().map(move |epoch| GroupRecord::ConsumerTargetEpoch {
+            group: String::from(group),
+            value: Some(*epoch),
+        });
         let members = self.members.iter().map(move |(member_id, value)| GroupRecord::ConsumerMember {
             group: String::from(group),
             member_id: member_id.clone(),
@@ -108,13 +115,14 @@ impl ConsumerState {
             member_id: member_id.clone(),
             value: Some(value.clone()),
         });
-        own.chain(members).chain(targets).chain(currents)
+        own.chain(target_epoch).chain(members).chain(targets).chain(currents)
     }
 
     /// Takes a record of this group; of another kind, none.
     pub fn apply(&mut self, record: &GroupRecord) {
         match record {
             GroupRecord::Consumer { value, .. } => self.group.clone_from(value),
+            GroupRecord::ConsumerTargetEpoch { value, .. } => self.target_epoch = *value,
             GroupRecord::ConsumerMember { member_id, value, .. } => {
                 put(&mut self.members, member_id, value.as_ref());
             }

@@ -97,7 +97,7 @@ impl World {
     /// Commits one appended record.
     pub fn commit_one(&mut self) -> bool {
         let Some(record) = self.uncommitted.pop_front() else { return false };
-        let (key, value) = record.encode();
+        let (key, value) = record.encode(&|_| None);
         assert_eq!(GroupRecord::decode(&key, value.as_deref()).as_ref(), Ok(&record));
         let mut outputs = Vec::new();
         self.groups.apply(self.now, &record, &mut outputs);
@@ -158,7 +158,7 @@ impl World {
     fn compacted(&self) -> Vec<&GroupRecord> {
         let mut keys = BTreeSet::new();
         let mut kept: Vec<_> =
-            self.log.iter().rev().filter(|record| keys.insert(record.encode().0)).collect();
+            self.log.iter().rev().filter(|record| keys.insert(record.encode(&|_| None).0)).collect();
         kept.reverse();
         kept
     }

@@ -1,9 +1,10 @@
 //! The reading half: see [`super`] for the layout.
 
-use super::{
-    CURRENT_VERSION_WITH_EPOCHS, MEMBER_VERSION_WITH_CLASSIC, MEMBER_VERSION_WITH_EXPRESSION, RecordError,
-    VALUE_VERSION,
+use super::fields::{
+    Read, byte_string, compact_bytes, compact_list, compact_text, int16, int32, int64, list, millis,
+    no_tagged_fields, optional_compact_text, optional_text, tagged_fields, text, uuid,
 };
+use super::{FLEXIBLE_VERSION, OWN_TAG, PLAIN_VERSION, RecordError};
 use crate::consumer_groups::limits::{
     ASSIGNED_PARTITIONS_MAX, ASSIGNED_TOPICS_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, PROTOCOLS_MAX,
     SUBSCRIBED_TOPICS_MAX,
@@ -13,23 +14,19 @@ use crate::consumer_groups::record::{
     CurrentValue, GroupRecord, MemberState, OffsetValue, PartitionEpochs,
 };
 use crate::consumer_groups::types::GroupProtocol;
-use alloc::borrow::ToOwned;
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use raftline_proto::cursor::Reader;
 use raftline_proto::time::Timestamp;
 
-type Read<T> = Result<T, RecordError>;
-
 pub(super) fn offset(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
-    let (group, topic, partition) = (text(key)?, text(key)?, i32(key)?);
-    let value = value(bytes, |reader| {
+    let (group, topic, partition) = (text(key)?, text(key)?, int32(key)?);
+    let value = value(bytes, PLAIN_VERSION, |reader| {
         Ok(OffsetValue {
-            offset: i64(reader)?,
-            leader_epoch: i32(reader)?,
+            offset: int64(reader)?,
+            leader_epoch: int32(reader)?,
             metadata: text(reader)?,
-            commit_timestamp: Timestamp(i64(reader)?),
+            commit_timestamp: Timestamp(int64(reader)?),
         })
     })?;
     Ok(GroupRecord::Offset { group, topic, partition, value })
@@ -37,13 +34,13 @@ pub(super) fn offset(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRe
 
 pub(super) fn classic(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
     let group = text(key)?;
-    let value = value(bytes, |reader| {
+    let value = value(bytes, PLAIN_VERSION, |reader| {
         Ok(ClassicValue {
-            generation: i32(reader)?,
             protocol_type: text(reader)?,
+            generation: int32(reader)?,
             protocol: optional_text(reader)?,
             leader: optional_text(reader)?,
-            state_timestamp: Timestamp(i64(reader)?),
+            state_timestamp: Timestamp(int64(reader)?),
             members: list(reader, MEMBERS_MAX, CLASSIC_MEMBER_BYTES_MIN, classic_member)?,
         })
     })?;
@@ -52,94 +49,101 @@ pub(super) fn classic(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupR
 
 pub(super) fn consumer(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
     let group = text(key)?;
-    let value = value(bytes, |reader| {
-        Ok(ConsumerValue {
-            epoch: i32(reader)?,
-            target_epoch: i32(reader)?,
-            topics_digest: reader.u64()?,
-            epoch_timestamp: Timestamp(i64(reader)?),
-        })
+    let value = value(bytes, FLEXIBLE_VERSION, |reader| {
+        let epoch = int32(reader)?;
+        let mut value = ConsumerValue { epoch, topics_digest: 0, epoch_timestamp: Timestamp::default() };
+        tagged_fields(reader, |tag, field| {
+            match tag {
+                0 => value.topics_digest = int64(field)?.cast_unsigned(),
+                OWN_TAG => value.epoch_timestamp = Timestamp(int64(field)?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        Ok(value)
     })?;
     Ok(GroupRecord::Consumer { group, value })
 }
 
+pub(super) fn consumer_target_epoch(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
+    let group = text(key)?;
+    let value = value(bytes, FLEXIBLE_VERSION, |reader| {
+        let epoch = int32(reader)?;
+        no_tagged_fields(reader)?;
+        Ok(epoch)
+    })?;
+    Ok(GroupRecord::ConsumerTargetEpoch { group, value })
+}
+
 pub(super) fn consumer_member(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
     let (group, member_id) = (text(key)?, text(key)?);
-    let value = versioned(bytes, MEMBER_VERSION_WITH_CLASSIC, |version, reader| {
-        let value = ConsumerMemberValue {
-            instance_id: optional_text(reader)?,
-            rack_id: optional_text(reader)?,
-            client_id: text(reader)?,
-            client_host: text(reader)?,
-            rebalance_timeout_ms: reader.u32()?,
-            subscribed_topics: list(reader, SUBSCRIBED_TOPICS_MAX, 2, text)?.into_iter().collect(),
-            subscribed_regex: None,
-            server_assignor: optional_text(reader)?,
+    let value = value(bytes, FLEXIBLE_VERSION, |reader| {
+        let mut value = ConsumerMemberValue {
+            instance_id: optional_compact_text(reader)?,
+            rack_id: optional_compact_text(reader)?,
+            client_id: compact_text(reader)?,
+            client_host: compact_text(reader)?,
+            subscribed_topics: compact_list(reader, SUBSCRIBED_TOPICS_MAX, 1, compact_text)?
+                .into_iter()
+                .collect(),
+            subscribed_regex: optional_compact_text(reader)?,
+            rebalance_timeout_ms: millis(reader)?,
+            server_assignor: optional_compact_text(reader)?,
             classic: None,
         };
-        let with_expression = version == MEMBER_VERSION_WITH_EXPRESSION;
-        let subscribed_regex = if with_expression { Some(text(reader)?) } else { None };
-        let classic = if version == MEMBER_VERSION_WITH_CLASSIC {
-            let session_timeout_ms = reader.u32()?;
-            let protocols = list(reader, PROTOCOLS_MAX, 6, |reader| {
-                Ok(GroupProtocol { name: text(reader)?, metadata: byte_string(reader)? })
-            })?;
-            Some(ClassicSupport { session_timeout_ms, protocols })
-        } else {
-            None
-        };
-        Ok(ConsumerMemberValue { subscribed_regex, classic, ..value })
+        tagged_fields(reader, |tag, field| {
+            if tag == 0 {
+                value.classic = classic_support(field)?;
+            }
+            Ok(tag == 0)
+        })?;
+        Ok(value)
     })?;
     Ok(GroupRecord::ConsumerMember { group, member_id, value })
 }
 
 pub(super) fn consumer_target(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
     let (group, member_id) = (text(key)?, text(key)?);
-    let value = value(bytes, assignment)?;
+    let value = value(bytes, FLEXIBLE_VERSION, |reader| {
+        let topics = topics(reader)?;
+        no_tagged_fields(reader)?;
+        Ok(topics.into_iter().map(|topic| (topic.name, topic.partitions.into_iter().collect())).collect())
+    })?;
     Ok(GroupRecord::ConsumerTarget { group, member_id, value })
 }
 
 pub(super) fn consumer_current(key: &mut Reader<'_>, bytes: Option<&[u8]>) -> Read<GroupRecord> {
     let (group, member_id) = (text(key)?, text(key)?);
-    let value = versioned(bytes, CURRENT_VERSION_WITH_EPOCHS, |version, reader| {
-        let value = CurrentValue {
-            member_epoch: i32(reader)?,
-            previous_epoch: i32(reader)?,
-            state: match reader.u8()? {
-                0 => MemberState::Stable,
-                1 => MemberState::UnrevokedPartitions,
-                2 => MemberState::UnreleasedPartitions,
-                found => return Err(RecordError::Tag { found }),
-            },
-            assigned: assignment(reader)?,
-            revoking: assignment(reader)?,
-            earlier_epochs: PartitionEpochs::new(),
+    let value = value(bytes, FLEXIBLE_VERSION, |reader| {
+        let (member_epoch, previous_epoch) = (int32(reader)?, int32(reader)?);
+        let state = match reader.u8()? {
+            0 => MemberState::Stable,
+            1 => MemberState::UnrevokedPartitions,
+            2 => MemberState::UnreleasedPartitions,
+            found => return Err(RecordError::Tag { found }),
         };
-        let with_epochs = version == CURRENT_VERSION_WITH_EPOCHS;
-        let earlier_epochs = if with_epochs { partition_epochs(reader)? } else { PartitionEpochs::new() };
-        Ok(CurrentValue { earlier_epochs, ..value })
+        let mut earlier_epochs = PartitionEpochs::new();
+        let assigned = owned(topics(reader)?, member_epoch, &mut earlier_epochs);
+        let revoking = owned(topics(reader)?, member_epoch, &mut earlier_epochs);
+        no_tagged_fields(reader)?;
+        Ok(CurrentValue { member_epoch, previous_epoch, state, assigned, revoking, earlier_epochs })
     })?;
     Ok(GroupRecord::ConsumerCurrent { group, member_id, value })
 }
 
 /// Reads a value of the only version as a whole, unless it is a tombstone.
-fn value<T>(bytes: Option<&[u8]>, read: impl FnOnce(&mut Reader<'_>) -> Read<T>) -> Read<Option<T>> {
-    versioned(bytes, VALUE_VERSION, |_, reader| read(reader))
-}
-
-/// Reads a value of any version up to `newest` as a whole, unless it is a tombstone.
-fn versioned<T>(
+fn value<T>(
     bytes: Option<&[u8]>,
-    newest: u8,
-    read: impl FnOnce(u8, &mut Reader<'_>) -> Read<T>,
+    version: i16,
+    read: impl FnOnce(&mut Reader<'_>) -> Read<T>,
 ) -> Read<Option<T>> {
     let Some(bytes) = bytes else { return Ok(None) };
     let mut reader = Reader::new(bytes);
-    let version = reader.u8()?;
-    if !(VALUE_VERSION..=newest).contains(&version) {
-        return Err(RecordError::Version { found: version });
+    let found = int16(&mut reader)?;
+    if found != version {
+        return Err(RecordError::Version { found });
     }
-    let value = read(version, &mut reader)?;
+    let value = read(&mut reader)?;
     reader.finish()?;
     Ok(Some(value))
 }
@@ -150,69 +154,75 @@ fn classic_member(reader: &mut Reader<'_>) -> Read<ClassicMemberValue> {
         instance_id: optional_text(reader)?,
         client_id: text(reader)?,
         client_host: text(reader)?,
-        session_timeout_ms: reader.u32()?,
-        rebalance_timeout_ms: reader.u32()?,
-        subscription: byte_string(reader)?,
-        assignment: byte_string(reader)?,
+        rebalance_timeout_ms: millis(reader)?,
+        session_timeout_ms: millis(reader)?,
+        subscription: byte_string(reader, GROUP_BYTES_MAX)?,
+        assignment: byte_string(reader, GROUP_BYTES_MAX)?,
     })
 }
 
-fn assignment(reader: &mut Reader<'_>) -> Read<Assignment> {
-    let topics = list(reader, ASSIGNED_TOPICS_MAX, 6, |reader| {
-        let topic = text(reader)?;
-        let partitions = list(reader, ASSIGNED_PARTITIONS_MAX, 4, i32)?;
-        Ok((topic, partitions.into_iter().collect::<BTreeSet<i32>>()))
-    })?;
-    Ok(topics.into_iter().collect())
-}
-
-fn partition_epochs(reader: &mut Reader<'_>) -> Read<PartitionEpochs> {
-    let topics = list(reader, ASSIGNED_TOPICS_MAX, 6, |reader| {
-        let topic = text(reader)?;
-        let epochs = list(reader, ASSIGNED_PARTITIONS_MAX, 8, |reader| Ok((i32(reader)?, i32(reader)?)))?;
-        Ok((topic, epochs.into_iter().collect()))
-    })?;
-    Ok(topics.into_iter().collect())
-}
-
-fn list<T>(
-    reader: &mut Reader<'_>,
-    max: usize,
-    item_bytes_min: usize,
-    mut read: impl FnMut(&mut Reader<'_>) -> Read<T>,
-) -> Read<Vec<T>> {
-    let count = reader.count(max, item_bytes_min)?;
-    let mut items = Vec::with_capacity(count);
-    for _ in 0..count {
-        items.push(read(reader)?);
-    }
-    Ok(items)
-}
-
-fn byte_string(reader: &mut Reader<'_>) -> Read<Vec<u8>> {
-    let count = reader.count(GROUP_BYTES_MAX, 1)?;
-    Ok(reader.bytes(count)?.to_owned())
-}
-
-fn text(reader: &mut Reader<'_>) -> Read<String> {
-    Ok(reader.text(usize::from(u16::MAX))?)
-}
-
-fn optional_text(reader: &mut Reader<'_>) -> Read<Option<String>> {
+fn classic_support(reader: &mut Reader<'_>) -> Read<Option<ClassicSupport>> {
     match reader.u8()? {
-        0 => Ok(None),
-        1 => Ok(Some(text(reader)?)),
-        found => Err(RecordError::Tag { found }),
+        1 => {}
+        found => return Err(RecordError::Tag { found }),
     }
+    let session_timeout_ms = millis(reader)?;
+    let protocols = compact_list(reader, PROTOCOLS_MAX, 3, |reader| {
+        let protocol =
+            GroupProtocol { name: compact_text(reader)?, metadata: compact_bytes(reader, GROUP_BYTES_MAX)? };
+        no_tagged_fields(reader)?;
+        Ok(protocol)
+    })?;
+    no_tagged_fields(reader)?;
+    Ok(Some(ClassicSupport { session_timeout_ms, protocols }))
 }
 
-fn i32(reader: &mut Reader<'_>) -> Read<i32> {
-    Ok(reader.u32()?.cast_signed())
+/// Partitions of one topic.
+struct TopicPartitions {
+    name: String,
+    partitions: Vec<i32>,
+    /// Since which epoch a member has each, in the same order; empty: since its present one.
+    epochs: Vec<i32>,
 }
 
-fn i64(reader: &mut Reader<'_>) -> Read<i64> {
-    Ok(reader.u64()?.cast_signed())
+fn topics(reader: &mut Reader<'_>) -> Read<Vec<TopicPartitions>> {
+    compact_list(reader, ASSIGNED_TOPICS_MAX, TOPIC_BYTES_MIN, |reader| {
+        let id = uuid(reader)?;
+        let partitions = compact_list(reader, ASSIGNED_PARTITIONS_MAX, 4, int32)?;
+        let (mut name, mut epochs) = (None, None);
+        tagged_fields(reader, |tag, field| {
+            match tag {
+                0 => epochs = Some(compact_list(field, ASSIGNED_PARTITIONS_MAX, 4, int32)?),
+                OWN_TAG => name = Some(compact_text(field)?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        let name = name.ok_or(RecordError::NoTopicName { id })?;
+        let epochs = epochs.unwrap_or_default();
+        if !epochs.is_empty() && epochs.len() != partitions.len() {
+            return Err(RecordError::Number { found: i32::try_from(epochs.len()).unwrap_or(i32::MAX) });
+        }
+        Ok(TopicPartitions { name, partitions, epochs })
+    })
 }
 
-/// Four texts or tags, two integers, two counts.
-const CLASSIC_MEMBER_BYTES_MIN: usize = 2 + 1 + 2 + 2 + 4 + 4 + 4 + 4;
+/// What a member has, and into `earlier` what of it it has had since before `member_epoch`.
+fn owned(topics: Vec<TopicPartitions>, member_epoch: i32, earlier: &mut PartitionEpochs) -> Assignment {
+    let mut assignment = Assignment::new();
+    for topic in topics {
+        for (partition, epoch) in topic.partitions.iter().zip(topic.epochs) {
+            if epoch != member_epoch {
+                earlier.entry(topic.name.clone()).or_default().insert(*partition, epoch);
+            }
+        }
+        assignment.insert(topic.name, topic.partitions.into_iter().collect());
+    }
+    assignment
+}
+
+/// Four texts, two integers, two byte strings.
+const CLASSIC_MEMBER_BYTES_MIN: usize = 4 * 2 + 2 * 4 + 2 * 4;
+
+/// An id, a list of partitions, the tagged field with its name.
+const TOPIC_BYTES_MIN: usize = 16 + 1 + 1 + 4;

@@ -72,8 +72,7 @@ impl ConsumerGroup {
         if matters || resolves {
             self.move_epoch(catalog, turn.now.wall, &mut plan);
         }
-        let group = self.group_value();
-        if group.epoch > group.target_epoch {
+        if self.group_value().epoch > self.target_epoch() {
             self.make_target(catalog, &mut plan);
         }
         let (before, after) = self.step(&id, Some(&subscription.owned), &mut plan);

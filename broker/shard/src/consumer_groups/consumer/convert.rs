@@ -58,11 +58,12 @@ impl ConsumerGroup {
         }
         let value = ConsumerValue {
             epoch,
-            target_epoch: epoch,
             topics_digest: group.topics_digest(catalog),
             epoch_timestamp: turn.now.wall,
         };
         group.plan(GroupRecord::Consumer { group: id.to_owned(), value: Some(value) }, &mut plan);
+        let target_epoch = GroupRecord::ConsumerTargetEpoch { group: id.to_owned(), value: Some(epoch) };
+        group.plan(target_epoch, &mut plan);
         (group, plan)
     }
 

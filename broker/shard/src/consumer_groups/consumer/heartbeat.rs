@@ -9,7 +9,7 @@ use crate::consumer_groups::limits::MEMBERS_MAX;
 use crate::consumer_groups::log::Turn;
 use crate::consumer_groups::names::uuid;
 use crate::consumer_groups::record::{
-    Assignment, ConsumerMemberValue, ConsumerValue, CurrentValue, GroupRecord, MemberState,
+    Assignment, ConsumerMemberValue, CurrentValue, GroupRecord, MemberState,
 };
 use crate::consumer_groups::types::{ConsumerHeartbeat, ConsumerHeartbeatAnswer, GroupError, GroupResponse};
 use crate::types::RequestId;
@@ -52,8 +52,7 @@ impl ConsumerGroup {
         if self.update_member(&beat, &mut plan) || resolves || matches!(who, Who::New) {
             self.move_epoch(catalog, turn.now.wall, &mut plan);
         }
-        let group = self.group_value();
-        if group.epoch > group.target_epoch {
+        if self.group_value().epoch > self.target_epoch() {
             self.make_target(catalog, &mut plan);
         }
         let (before, after) = self.step(&beat.member_id, beat.owned.as_ref(), &mut plan);
@@ -190,9 +189,8 @@ impl ConsumerGroup {
                 self.plan(GroupRecord::ConsumerTarget { group, member_id, value: Some(target) }, plan);
             }
         }
-        let group = self.group_value();
-        let value = ConsumerValue { target_epoch: group.epoch, ..group };
-        self.plan(GroupRecord::Consumer { group: self.id.clone(), value: Some(value) }, plan);
+        let (group, epoch) = (self.id.clone(), self.group_value().epoch);
+        self.plan(GroupRecord::ConsumerTargetEpoch { group, value: Some(epoch) }, plan);
     }
 
     /// The member's next step towards its target: where it was and where it is.
@@ -208,8 +206,7 @@ impl ConsumerGroup {
         let target = self.state.targets.get(id).unwrap_or(&nothing);
         let others = self.state.currents.iter().filter(|(other, _)| **other != id);
         let others: Vec<&CurrentValue> = others.map(|(_, current)| current).collect();
-        let target_epoch = self.group_value().target_epoch;
-        let after = reconcile(&before, target_epoch, target, owned, &others);
+        let after = reconcile(&before, self.target_epoch(), target, owned, &others);
         if known != Some(&after) {
             let (group, member_id) = (self.id.clone(), String::from(id));
             self.plan(GroupRecord::ConsumerCurrent { group, member_id, value: Some(after.clone()) }, plan);

@@ -114,6 +114,9 @@ impl ConsumerGroup {
         if self.state.group.is_some() {
             tombstones.push(GroupRecord::Consumer { group: self.id.clone(), value: None });
         }
+        if self.state.target_epoch.is_some() {
+            tombstones.push(GroupRecord::ConsumerTargetEpoch { group: self.id.clone(), value: None });
+        }
         tombstones
     }
 
@@ -124,13 +127,13 @@ impl ConsumerGroup {
     }
 
     fn group_value(&self) -> ConsumerValue {
-        let none = ConsumerValue {
-            epoch: 0,
-            target_epoch: 0,
-            topics_digest: 0,
-            epoch_timestamp: Timestamp::default(),
-        };
+        let none = ConsumerValue { epoch: 0, topics_digest: 0, epoch_timestamp: Timestamp::default() };
         self.state.group.clone().unwrap_or(none)
+    }
+
+    /// The epoch that the targets were made for; 0 before the first.
+    fn target_epoch(&self) -> i32 {
+        self.state.target_epoch.unwrap_or_default()
     }
 
     /// The next group epoch: the target is out of date.
@@ -139,7 +142,6 @@ impl ConsumerGroup {
             epoch: self.group_value().epoch.saturating_add(1),
             topics_digest: self.topics_digest(catalog),
             epoch_timestamp: now,
-            ..self.group_value()
         };
         self.plan(GroupRecord::Consumer { group: self.id.clone(), value: Some(value) }, plan);
     }

@@ -14,11 +14,11 @@ impl ConsumerGroup {
     pub fn state_name(&self) -> &'static str {
         let group = self.group_value();
         let settled = self.state.currents.values().all(|current| {
-            current.state == MemberState::Stable && current.member_epoch == group.target_epoch
+            current.state == MemberState::Stable && current.member_epoch == self.target_epoch()
         });
         if self.is_empty() {
             "Empty"
-        } else if group.epoch > group.target_epoch {
+        } else if group.epoch > self.target_epoch() {
             "Assigning"
         } else if settled {
             "Stable"
@@ -49,7 +49,7 @@ impl ConsumerGroup {
         ConsumerDescription {
             state: self.state_name(),
             group_epoch: group.epoch,
-            assignment_epoch: group.target_epoch,
+            assignment_epoch: self.target_epoch(),
             assignor: preferred(&self.state.members).name(),
             members: self.state.members.iter().map(member).collect(),
         }
