@@ -1,11 +1,12 @@
 """Kafka's own command-line tools, the Java clients in them: fetched with Maven, run as processes."""
 
 import os
+import pathlib
 import re
 import subprocess
 import time
 
-from harness import needs_program
+from harness import checked, needs_program
 
 VERSION = os.environ.get("KAFKA_VERSION", "4.1.0")
 TOPICS = "org.apache.kafka.tools.TopicCommand"
@@ -58,16 +59,26 @@ class Java:
             time.sleep(2 * attempt)  # whoever refused is not asked at once again
         raise SystemExit(f"Maven cannot fetch Kafka's tools {VERSION}")
 
-    def command(self, tool, *args):
-        java = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", self.class_path]
-        if self.archive.exists():
+    def compiled(self, name):
+        """The directory with the classes of a program of `java/`, compiled."""
+        needs_program("javac", "default-jdk-headless")
+        directory = self.cluster.directory / "classes"
+        source = pathlib.Path(__file__).with_name("java") / f"{name}.java"
+        checked(f"compile {source}", ["javac", "-nowarn", "-proc:none", "-cp", self.class_path, "-d", directory, source])
+        return directory
+
+    def command(self, tool, *args, classes=None):
+        class_path = self.class_path if classes is None else f"{self.class_path}:{classes}"
+        java = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", class_path]
+        if self.archive.exists() and classes is None:
             java += [f"-XX:SharedArchiveFile={self.archive}", "-Xshare:auto", "-Xlog:disable", "-Xlog:all=off"]
         java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", tool]
         return [*java, "--bootstrap-server", self.cluster.bootstrap, *map(str, args)]
 
-    def run(self, tool, *args, input=None, expected=None, text=True, seconds=120):
+    def run(self, tool, *args, input=None, expected=None, text=True, seconds=120, classes=None):
         """Runs a tool to its end; returns what it wrote."""
-        done = subprocess.run(self.command(tool, *args), input=input, capture_output=True, text=text, timeout=seconds)
+        command = self.command(tool, *args, classes=classes)
+        done = subprocess.run(command, input=input, capture_output=True, text=text, timeout=seconds)
         said = done.stderr if text else done.stderr.decode(errors="replace")
         assert done.returncode == 0, f"{tool} {args}: {done.stdout[-2000:]} {said}"
         check_warnings(said, expected)
