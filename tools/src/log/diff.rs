@@ -5,6 +5,7 @@
 
 use super::disk::ReadOnlyDisk;
 use super::place::{LogPlace, find};
+use super::verify::WHERE;
 use crate::cli::Common;
 use crate::output::{self, Output, print, print_json, table};
 use anyhow::Context as _;
@@ -25,6 +26,10 @@ pub struct Comparison {
     pub compared: u64,
     /// The first difference, named.
     pub difference: Option<String>,
+    /// Why they could not be compared: one of them is damaged.
+    pub damage: Option<String>,
+    /// Whether it is known of each how much was durable: else one that lost its end looks like one that lags.
+    pub judged: bool,
     /// How far each copy reaches: its last index, or `None` if it has no log of the group.
     pub last: Vec<Option<Index>>,
 }
@@ -32,7 +37,9 @@ pub struct Comparison {
 impl Comparison {
     /// Whether all copies are the same and equally long.
     pub fn identical(&self) -> bool {
-        self.difference.is_none() && self.last.iter().all(|last| last.is_some() && *last == self.last[0])
+        self.difference.is_none()
+            && self.damage.is_none()
+            && self.last.iter().all(|last| last.is_some() && *last == self.last[0])
     }
 }
 
@@ -51,7 +58,8 @@ pub fn compare(places: &[Option<LogPlace>]) -> anyhow::Result<Comparison> {
     let from = held.iter().map(|log| log.start().0.index.next()).max().unwrap_or_default();
     let clean_through = held.iter().map(|log| log.compaction_facts().clean_through).max().unwrap_or_default();
     let mut copies: Vec<_> = held.iter().map(|log| log.replay(from)).collect();
-    let mut comparison = Comparison { last, ..Comparison::default() };
+    let judged = places.iter().flatten().all(|place| place.floor.is_some());
+    let mut comparison = Comparison { last, judged, ..Comparison::default() };
     let Some((first, others)) = copies.split_first_mut() else { return Ok(comparison) };
     for entry in first {
         let entry = entry?;
@@ -103,10 +111,10 @@ fn have_records_in_common(one: &Bytes, other: &Bytes) -> bool {
 
 type Entry = (EntryHeader, Bytes);
 
-/// Compares every group that any of the directories holds.
+/// Compares every group that any of the directories holds. One that is damaged does not keep the others from it.
 ///
 /// # Errors
-/// A directory holds no logs, or one is damaged.
+/// A directory holds no logs.
 pub fn compare_all(dirs: &[PathBuf]) -> anyhow::Result<BTreeMap<GroupId, Comparison>> {
     let mut by_dir: Vec<BTreeMap<GroupId, LogPlace>> = Vec::new();
     for dir in dirs {
@@ -116,19 +124,39 @@ pub fn compare_all(dirs: &[PathBuf]) -> anyhow::Result<BTreeMap<GroupId, Compari
     let mut comparisons = BTreeMap::new();
     for group in groups {
         let places: Vec<Option<LogPlace>> = by_dir.iter().map(|places| places.get(&group).cloned()).collect();
-        comparisons.insert(group, compare(&places)?);
+        let comparison = compare(&places).unwrap_or_else(|error| Comparison {
+            last: vec![None; places.len()],
+            damage: Some(format!("{error:#}")),
+            judged: true,
+            ..Comparison::default()
+        });
+        comparisons.insert(group, comparison);
     }
     Ok(comparisons)
 }
 
-/// Runs the command. Copies that are shorter or absent are shown, but only differing entries are a failure: a replica
-/// may lag, and not every broker holds every group.
+/// What came of it, for people.
+fn result(comparison: &Comparison) -> String {
+    match (&comparison.damage, &comparison.difference) {
+        (Some(damage), _) => format!("DAMAGED: {damage}"),
+        (None, Some(difference)) => format!("DIFFERENT: {difference}"),
+        (None, None) if comparison.identical() => "identical".into(),
+        (None, None) if comparison.judged => "identical as far as all reach".into(),
+        (None, None) => {
+            format!("identical as far as all reach; whether the end of one is missing is unknown: {WHERE}")
+        }
+    }
+}
+
+/// Runs the command. Copies that are shorter or absent are shown, but only differing or damaged entries are a failure: a
+/// replica may lag, and not every broker holds every group.
 ///
 /// # Errors
 /// As [`compare_all`].
 pub fn run(common: &Common, dirs: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let comparisons = compare_all(dirs)?;
-    let different = comparisons.values().any(|comparison| comparison.difference.is_some());
+    let wrong = |comparison: &Comparison| comparison.difference.is_some() || comparison.damage.is_some();
+    let different = comparisons.values().any(wrong);
     let mut rows = Vec::new();
     for (group, comparison) in &comparisons {
         let last: Vec<Option<u64>> = comparison.last.iter().map(|last| last.map(Index::get)).collect();
@@ -139,6 +167,8 @@ pub fn run(common: &Common, dirs: &[PathBuf]) -> anyhow::Result<ExitCode> {
                 "last": last,
                 "identical": comparison.identical(),
                 "difference": comparison.difference,
+                "damage": comparison.damage,
+                "judged": comparison.judged,
             }))?;
             continue;
         }
@@ -148,11 +178,7 @@ pub fn run(common: &Common, dirs: &[PathBuf]) -> anyhow::Result<ExitCode> {
             group.to_string(),
             output::count(comparison.compared),
             last.join(" "),
-            match &comparison.difference {
-                Some(difference) => format!("DIFFERENT: {difference}"),
-                None if comparison.identical() => "identical".into(),
-                None => "identical as far as all reach".into(),
-            },
+            result(comparison),
         ]);
     }
     if common.output == Output::Text {

@@ -27,13 +27,14 @@ use std::process::ExitCode;
 pub enum LogCommand {
     /// Print the entries of logs.
     Dump(DumpArgs),
-    /// Check every checksum, index, term and offset. Exit code 1 if anything is damaged.
+    /// Check every checksum, index, term and offset. Exit code 1 if anything is damaged, or may be.
     Verify {
-        /// A broker's data directory, or one group's directory. May be repeated.
+        /// A broker's data directory, or one group's directory in it: the state file beside `groups` says how much has to
+        /// be there. May be repeated.
         #[arg(required = true)]
         dirs: Vec<PathBuf>,
     },
-    /// Compare the logs of replicas, entry by entry. Exit code 1 if they differ.
+    /// Compare the logs of replicas, entry by entry. Exit code 1 if they differ, or one is damaged.
     Diff {
         /// The data directories (or group directories) of two or more brokers.
         #[arg(required = true, num_args = 2..)]

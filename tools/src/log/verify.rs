@@ -21,13 +21,40 @@ pub struct Checked {
     pub last: String,
     /// Bytes behind the end that a start of the broker would cut: a torn tail, above the durable floor.
     pub tail_bytes: u64,
+    /// Whether it is known how much was durable. If not, a log that lost its end cannot be told from a whole one.
+    pub judged: bool,
     /// The first thing found wrong.
     pub damage: Option<String>,
 }
 
+impl Checked {
+    /// Neither damaged nor with an end that may be damage or a torn tail.
+    fn is_sound(&self) -> bool {
+        self.damage.is_none() && (self.judged || self.tail_bytes == 0)
+    }
+
+    fn state(&self) -> String {
+        match (&self.damage, self.judged, self.tail_bytes) {
+            (Some(damage), _, _) => format!("DAMAGED: {damage}"),
+            (None, true, 0) => "ok".into(),
+            (None, true, bytes) => format!("ok, {bytes} bytes of a torn tail would be cut"),
+            (None, false, 0) => {
+                format!("ok as far as it goes; whether its end is missing is unknown: {WHERE}")
+            }
+            (None, false, bytes) => {
+                format!("UNKNOWN: {bytes} bytes behind the end are a torn tail, or damage: {WHERE}")
+            }
+        }
+    }
+}
+
+/// Why the end of a log cannot be judged.
+pub(super) const WHERE: &str = "the shard's state file says how much was durable, and it is not here. Name the directory \
+    as it lies in the broker's data directory, with `shard-N` beside `groups`";
+
 /// Checks one log: the chain of its entries through storage, and every batch's checksum, counts and records.
 pub fn check(place: &LogPlace) -> Checked {
-    let mut checked = Checked::default();
+    let mut checked = Checked { judged: place.floor.is_some(), ..Checked::default() };
     let log = match place.open() {
         Ok(log) => log,
         Err(error) => return Checked { damage: Some(error.to_string()), ..checked },
@@ -91,11 +118,11 @@ fn check_batch(
 /// There is no log in one of the directories.
 pub fn run(common: &Common, dirs: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
-    let mut damaged = 0;
+    let mut sound = true;
     for dir in dirs {
         for place in find(dir, None)? {
             let checked = check(&place);
-            damaged += usize::from(checked.damage.is_some());
+            sound &= checked.is_sound();
             if common.output == Output::Json {
                 print_json(&json!({
                     "dir": place.dir,
@@ -104,6 +131,7 @@ pub fn run(common: &Common, dirs: &[PathBuf]) -> anyhow::Result<ExitCode> {
                     "records": checked.records,
                     "last": checked.last,
                     "tail_bytes": checked.tail_bytes,
+                    "judged": checked.judged,
                     "damage": checked.damage,
                 }))?;
                 continue;
@@ -113,16 +141,12 @@ pub fn run(common: &Common, dirs: &[PathBuf]) -> anyhow::Result<ExitCode> {
                 output::count(checked.entries),
                 output::count(checked.records),
                 checked.last.clone(),
-                match (&checked.damage, checked.tail_bytes) {
-                    (Some(damage), _) => format!("DAMAGED: {damage}"),
-                    (None, 0) => "ok".into(),
-                    (None, bytes) => format!("ok, {bytes} bytes of a torn tail would be cut"),
-                },
+                checked.state(),
             ]);
         }
     }
     if common.output == Output::Text {
         print(&table(&["LOG", ">ENTRIES", ">RECORDS", ">LAST", "STATE"], &rows))?;
     }
-    Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

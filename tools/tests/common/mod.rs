@@ -32,10 +32,15 @@ impl Broker {
         }
     }
 
-    /// Kills it as by `kill -9` and starts it again on its data.
-    pub fn kill_and_restart(&mut self) {
+    /// Kills it as by `kill -9`.
+    pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("ended");
+    }
+
+    /// Kills it as by `kill -9` and starts it again on its data.
+    pub fn kill_and_restart(&mut self) {
+        self.kill();
         self.child = spawn(&self.address, self.folder.path());
         self.wait();
     }
@@ -90,6 +95,7 @@ impl Broker {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    /// The folder in which its data directory, `data`, lies.
     pub fn data(&self) -> &Path {
         self.folder.path()
     }
