@@ -366,7 +366,10 @@ async fn change(
         let why = "only topics' configs can be changed: a broker takes its own from its flags and its file";
         return Err((ErrorCode::InvalidRequest, why.into()));
     }
-    let (set, reset): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, value)| value.is_some());
+    // As Kafka's brokers do it: what does not exist is reset as it is.
+    let told = |(name, value): &(String, Option<String>)| value.is_some() || ConfigKey::find(name).is_some();
+    let (set, reset): (Vec<_>, Vec<_>) =
+        changes.into_iter().filter(told).partition(|(_, value)| value.is_some());
     let request = AlterTopicRequest {
         name: name.to_owned(),
         set: set.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),

@@ -191,6 +191,9 @@ async fn what_would_be_a_lie_is_refused_by_name() {
         set(&mut connection, APPEND, "no.such.thing", "1").await.as_deref(),
         Some("Unknown topic config name: no.such.thing")
     );
+    // Kafka's brokers take it that what does not exist is as it is by default.
+    const DELETE: i8 = 1;
+    assert_eq!(set(&mut connection, DELETE, "no.such.thing", "").await, None);
     assert_eq!(value(&mut connection, "cleanup.policy").await, ("delete".to_owned(), 1, 7));
     lone.stop().await;
 }

@@ -202,6 +202,14 @@ pub fn check_config(name: &str, value: &str) -> Result<(), CoordinatorError> {
     Err(invalid(name, value, fault))
 }
 
+/// Checks that there is a config of this name.
+///
+/// # Errors
+/// [`CoordinatorError::InvalidConfig`].
+pub fn check_config_name(name: &str) -> Result<(), CoordinatorError> {
+    ConfigKey::find(name).map(drop).ok_or_else(|| invalid(name, "", ConfigFault::Unknown))
+}
+
 /// Checks the configs of a topic of so many replicas against each other; each by itself is right.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! What a command to the coordinator would change: pure, and may refuse. Runs on the leader against the image as it
 //! will be once everything proposed is committed.
 
-use super::configs::{check_config, check_together};
+use super::configs::{check_config, check_config_name, check_together};
 use super::internal;
 use super::names::check_topic_name;
 use super::placement::{assign, place};
@@ -142,9 +142,9 @@ fn alter_topic(image: &MetadataImage, name: &str, changes: &BTreeMap<String, Opt
                 check_config(name, value)?;
                 configs.insert(name.clone(), value.clone());
             }
-            None => {
-                configs.remove(name);
-            }
+            // What an older version took, and this one does not know, can still be removed.
+            None if configs.remove(name).is_none() => check_config_name(name)?,
+            None => {}
         }
     }
     check_together(&configs, topic.replication())?;
