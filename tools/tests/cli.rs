@@ -43,6 +43,7 @@ fn a_command_line_that_makes_no_sense_is_refused() {
     check(&["group", "reset", "g", "--topic", "t"], 2, &["--to-earliest", "--to-time"]);
     check(&["group", "reset", "g", "--topic", "t", "--to-latest", "--to-offset", "1"], 2, &["--to-offset"]);
     check(&["group", "reset", "g", "--topic", "t", "--to-time", "noon"], 2, &["2026-11-22"]);
+    check(&["group", "list", "--state", "Sleeping"], 2, &["Sleeping", "Stable"]);
     check(&["partition", "describe", "orders"], 2, &["TOPIC/PARTITION"]);
     check(&["bench", "produce", "--size", "0"], 2, &["--size"]);
     check(&["bench", "produce", "--rate", "-1"], 2, &["rate"]);
@@ -86,6 +87,26 @@ fn offline_commands_name_what_they_want() {
 #[test]
 fn an_input_that_cannot_be_read_is_named() {
     check(&["demo", "--input", "/nonexistent/file"], 1, &["/nonexistent/file"]);
+}
+
+#[test]
+fn a_variable_that_nobody_reads_is_told_by_both_programs() {
+    for args in [&["log", "dump", "/nonexistent/folder"][..], &["broker", "--print-config"], &["broker"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_raftline"))
+            .args(args)
+            .env("RAFTLINE_PEERS", "1=a:1")
+            .output()
+            .expect("the binary runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("RAFTLINE_PEERS") && stderr.contains("RAFTLINE_PEER?"), "{args:?}: {stderr}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_raftline"))
+        .args(["topic", "list"])
+        .env("RAFTLINE_LOG", "inof")
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("`inof`"));
 }
 
 #[test]

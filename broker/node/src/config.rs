@@ -173,6 +173,17 @@ fn parse_with(
     Ok(Invocation::Run(Box::new(resolve(&values, cores)?)))
 }
 
+/// A line for each variable of the environment that looks as if it were for Raftline and is none: it would be ignored,
+/// and a misspelt one is missed only when it is needed.
+#[must_use]
+pub fn variables_that_nobody_reads() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let line = |(name, nearest)| {
+        format!("the environment sets {name}, which nobody reads: did you mean {nearest}? Unset it if not")
+    };
+    keys::unknown_variables(names).into_iter().map(line).collect()
+}
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -236,7 +247,7 @@ fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
         log_level: reader.required(
             "log-level",
             "a filter such as info or raftline_broker=debug,info",
-            |t| t.parse::<tracing_subscriber::EnvFilter>().is_ok().then(|| t.to_owned()),
+            |text| crate::logging::filter(text).map(|_| text.to_owned()),
         )?,
         peers,
     })

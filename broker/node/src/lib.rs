@@ -55,8 +55,14 @@ use std::process::ExitCode;
 /// Exit code 0 after a clean stop, 1 if the broker could not run or was refused by its cluster, 2 if the
 /// configuration is not valid.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match config::parse(args) {
-        Ok(Invocation::Run(config)) => run_broker(*config),
+    let parsed = config::parse(args);
+    let unread = config::variables_that_nobody_reads();
+    if !matches!(parsed, Ok(Invocation::Run(_))) {
+        // Before anything else that is wrong, which may be its consequence.
+        unread.iter().for_each(|line| eprintln!("raftlined: {line}"));
+    }
+    match parsed {
+        Ok(Invocation::Run(config)) => run_broker(*config, &unread),
         Ok(Invocation::Print(text)) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -72,8 +78,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run_broker(config: Config) -> ExitCode {
+fn run_broker(config: Config, unread: &[String]) -> ExitCode {
     logging::start(config.log_format, &config.log_level);
+    unread.iter().for_each(|line| tracing::warn!("{line}"));
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers)

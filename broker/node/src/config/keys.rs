@@ -48,6 +48,22 @@ impl Key {
     }
 }
 
+/// Variables that one of the two programs reads and that set no key.
+const OTHER_VARIABLES: [&str; 3] = ["RAFTLINE_CONFIG", "RAFTLINE_BROKERS", "RAFTLINE_LOG"];
+
+/// The variables among `names` that look as if they were for Raftline, and that nobody reads; each with the most similar
+/// one that somebody does.
+pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<(String, String)> {
+    let known: Vec<String> =
+        KEYS.iter().map(Key::variable).chain(OTHER_VARIABLES.map(str::to_owned)).collect();
+    let unknown = |name: &String| name.starts_with("RAFTLINE_") && !known.contains(name);
+    let nearest = |name: String| {
+        let best = known.iter().min_by_key(|known| distance(known, &name.to_uppercase()));
+        (name, best.cloned().unwrap_or_default())
+    };
+    names.into_iter().filter(unknown).map(nearest).collect()
+}
+
 /// Levenshtein's edit distance; names are short, so the quadratic way does.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();

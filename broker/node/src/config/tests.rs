@@ -121,6 +121,25 @@ fn errors_name_key_value_origin_and_what_is_right() {
 }
 
 #[test]
+fn variables_that_nobody_reads_are_told_with_the_nearest() {
+    let names = ["RAFTLINE_PEERS", "RAFTLINE_PEER", "RAFTLINE_BROKERS", "PATH", "RAFTLINE_Cluster"];
+    let unknown = keys::unknown_variables(names.map(str::to_owned));
+    let unknown: Vec<_> = unknown.iter().map(|(name, nearest)| (name.as_str(), nearest.as_str())).collect();
+    assert_eq!(unknown, [("RAFTLINE_PEERS", "RAFTLINE_PEER"), ("RAFTLINE_Cluster", "RAFTLINE_CLUSTER")]);
+}
+
+#[test]
+fn a_level_that_is_none_is_no_filter() {
+    for text in ["inof", "info,raftlined", "verbose"] {
+        let found = error(&[BASE, &["--log-level", text]].concat(), &[]);
+        assert!(found.contains("`log-level`") && found.contains("raftline_broker=debug,info"), "{found}");
+    }
+    for text in ["warn", "raftline_broker=debug,info", "off", "DEBUG", "h2=info", "raftline_broker"] {
+        assert_eq!(config(&[BASE, &["--log-level", text]].concat(), &[]).log_level, text);
+    }
+}
+
+#[test]
 fn names_are_checked() {
     for name in ["", "a/b", "a b", "ä"] {
         let found = error(&["--node-id", "1", "--cluster", name, "--data-dir", "d"], &[]);
