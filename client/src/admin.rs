@@ -276,7 +276,7 @@ impl Admin {
             let known = self.cluster.view().brokers.keys().map(|node| node.get()).collect();
             return Err(AdminError::UnknownNode { asked: node.get(), known });
         };
-        let waited = crate::limits::METADATA_ATTEMPT_TIMEOUT;
+        let waited = crate::limits::METADATA_ATTEMPT_TIMEOUT.min(self.cluster.config.request_timeout);
         let failed = |reason| AdminError::NodeSilent { node: node.get(), reason };
         let asked = stub.node_status(api::NodeStatusRequest { groups: Vec::new() });
         match tokio::time::timeout(waited, asked).await {

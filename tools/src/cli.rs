@@ -35,18 +35,24 @@ pub struct Common {
     /// How results are printed; diagnostics always go to stderr.
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub output: Output,
-    /// How long to wait for the cluster, in seconds.
+    /// How long to wait for the cluster, in seconds. Commands that ask and answer end within it; `produce` gives a record
+    /// up after it, `consume` once nobody can be reached for so long (for new records it waits without an end).
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10.0, value_parser = parse_timeout)]
     pub timeout: f64,
 }
 
 impl Common {
+    /// How long to wait for the cluster.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.timeout)
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// No broker answered in time.
     pub async fn client(&self) -> anyhow::Result<Client> {
-        let timeout = Duration::from_secs_f64(self.timeout);
+        let timeout = self.timeout();
         let config = ClientConfig {
             request_timeout: timeout,
             connect_timeout: timeout.min(Duration::from_secs(3)),

@@ -3,6 +3,7 @@
 use crate::NOT_HEALTHY;
 use crate::cli::Common;
 use crate::output::{self, Output, print, print_json, table};
+use crate::patience;
 use clap::Subcommand;
 use raftline_client::proto::api::{MetadataReply, NodeStatusReply, ReplicaStatus};
 use raftline_client::proto::ids::NodeId;
@@ -57,7 +58,7 @@ pub async fn run(common: &Common, command: ClusterCommand) -> anyhow::Result<Exi
     if let ClusterCommand::Health = command {
         return health(common).await;
     }
-    let sight = look(&common.client().await?.admin()).await?;
+    let sight = patience::bounded(common, async { look(&common.client().await?.admin()).await }).await?;
     match (command, common.output) {
         (ClusterCommand::Nodes, Output::Json) => print_json(&nodes_json(&sight))?,
         (ClusterCommand::Nodes, Output::Text) => print(&nodes_text(&sight))?,
@@ -67,15 +68,10 @@ pub async fn run(common: &Common, command: ClusterCommand) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// A cluster that cannot be reached is not healthy either.
+/// A cluster that cannot be reached, or does not answer in time, is not healthy either.
 async fn health(common: &Common) -> anyhow::Result<ExitCode> {
-    let problems = match common.client().await {
-        Ok(client) => match look(&client.admin()).await {
-            Ok(sight) => problems(&sight),
-            Err(error) => vec![format!("{error:#}")],
-        },
-        Err(error) => vec![format!("{error:#}")],
-    };
+    let looked = patience::bounded(common, async { look(&common.client().await?.admin()).await }).await;
+    let problems = looked.map_or_else(|error| vec![format!("{error:#}")], |sight| problems(&sight));
     let healthy = problems.is_empty();
     match common.output {
         Output::Json => print_json(&json!({ "healthy": healthy, "problems": problems }))?,

@@ -6,12 +6,15 @@ use crate::cli::Common;
 use crate::clock;
 use crate::format::{self, Format, record_json};
 use crate::output::Output;
+use crate::patience::{self, Source};
 use crate::time;
 use anyhow::bail;
 use clap::Args;
 use raftline_client::proto::ids::{Offset, PartitionIndex};
 use raftline_client::proto::time::Timestamp;
-use raftline_client::{Admin, Client, ConsumedRecord, Consumer, ConsumerConfig, OutOfRange, StartAt};
+use raftline_client::{
+    Admin, Client, ConsumeError, ConsumedRecord, Consumer, ConsumerConfig, OutOfRange, StartAt,
+};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -81,8 +84,18 @@ pub async fn run(common: &Common, args: ConsumeArgs) -> anyhow::Result<()> {
     }
     let mut printer = Printer { format: args.format, json: common.output == Output::Json, out: Vec::new() };
     let mut printed = 0;
+    let admin = client.admin();
     loop {
-        let record = next(&mut consumer, &mut printer).await?;
+        let source = || match &ends {
+            Some(ends) => Source::Rest(args.topic.clone(), ends.missing.keys().copied().collect()),
+            None => Source::Partitions(args.topic.clone(), partitions.clone()),
+        };
+        let record = tokio::select! {
+            record = next(&mut consumer, &mut printer) => record?,
+            error = patience::out_of_reach(common, &admin, source) => {
+                return Err(error);
+            }
+        };
         let wanted = ends.as_mut().is_none_or(|ends| ends.note(&record));
         if wanted {
             printer.print(&record)?;
@@ -141,8 +154,22 @@ impl End {
         }
         let mut missing = BTreeMap::new();
         for partition in partitions {
-            let from = admin.offset(&args.topic, *partition, from).await?;
             let end = admin.offset(&args.topic, *partition, StartAt::End).await?;
+            let from = match from {
+                StartAt::Offset(asked) if asked > end => {
+                    let start = admin.offset(&args.topic, *partition, StartAt::Start).await?;
+                    let (topic, partition) = (args.topic.clone(), *partition);
+                    return Err(ConsumeError::OffsetOutOfRange {
+                        topic,
+                        partition,
+                        asked,
+                        start,
+                        high_watermark: end,
+                    }
+                    .into());
+                }
+                from => admin.offset(&args.topic, *partition, from).await?,
+            };
             if from < end {
                 missing.insert(*partition, end);
             }

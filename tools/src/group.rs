@@ -31,11 +31,14 @@ pub enum GroupCommand {
 /// Which groups.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only groups in this state: Stable, Empty, Assigning, Reconciling, PreparingRebalance, CompletingRebalance. May
-    /// be repeated.
-    #[arg(long, value_name = "STATE")]
+    /// Only groups in this state. May be repeated.
+    #[arg(long, value_name = "STATE", ignore_case = true, value_parser = STATES)]
     state: Vec<String>,
 }
+
+/// The states that a group can be in.
+const STATES: [&str; 7] =
+    ["Stable", "Empty", "Assigning", "Reconciling", "PreparingRebalance", "CompletingRebalance", "Dead"];
 
 /// Where a group goes on.
 #[derive(Debug, Args)]

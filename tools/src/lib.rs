@@ -21,10 +21,12 @@ pub mod lines;
 pub mod log;
 pub mod output;
 pub mod partition;
+pub mod patience;
 pub mod produce;
 pub mod time;
 pub mod topic;
 
+use anyhow::Context as _;
 use clap::Parser;
 use cli::{Cli, Command, Common};
 use std::ffi::OsString;
@@ -44,7 +46,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Command::Broker(args) = command {
         return broker::run(args);
     }
-    log_to_stderr();
+    if let Err(error) = log_to_stderr() {
+        return fail(&error);
+    }
+    for line in raftline_broker::config::variables_that_nobody_reads() {
+        let _ = writeln!(io::stderr(), "warning: {line}");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the runtime")),
@@ -58,16 +65,24 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn dispatch(common: Common, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => demo::run(&common, args).await,
-        Command::Topic(command) => topic::run(&common, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Topic(command) => asked(&common, topic::run(&common, command)).await,
         Command::Produce(args) => produce::run(&common, args).await.map(|()| ExitCode::SUCCESS),
         Command::Consume(args) => consume::run(&common, args).await.map(|()| ExitCode::SUCCESS),
         Command::Cluster(command) => cluster::run(&common, command).await,
-        Command::Partition(command) => partition::run(&common, command).await.map(|()| ExitCode::SUCCESS),
-        Command::Group(command) => group::run(&common, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Partition(command) => asked(&common, partition::run(&common, command)).await,
+        Command::Group(command) => asked(&common, group::run(&common, command)).await,
         Command::Bench(command) => bench::run(&common, command).await.map(|()| ExitCode::SUCCESS),
         Command::Log(command) => log::run(&common, command),
         Command::Broker(_) => unreachable!("run before the runtime was made"),
     }
+}
+
+/// A command that asks and answers: in time, or not at all.
+async fn asked(
+    common: &Common,
+    command: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<ExitCode> {
+    patience::bounded(common, command).await.map(|()| ExitCode::SUCCESS)
 }
 
 /// Exit code of a process whose reader went away, as shells show it (128 + SIGPIPE).
@@ -85,10 +100,13 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("RAFTLINE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+fn log_to_stderr() -> anyhow::Result<()> {
+    let wanted = std::env::var("RAFTLINE_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let filter = raftline_broker::logging::filter(&wanted).with_context(|| {
+        format!("RAFTLINE_LOG is `{wanted}`: write a filter such as info or raftline_client=debug,warn")
+    })?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // Where tests run several commands in one process, the first subscriber stays.
     let _ = subscriber.try_init();
+    Ok(())
 }

@@ -209,7 +209,7 @@ async fn transfer(common: &Common, admin: &Admin, args: &TransferArgs) -> anyhow
     let Place { topic, partition } = &args.partition;
     let before = leader(admin, &args.partition).await?;
     admin.transfer(topic, *partition, args.to.map(NodeId)).await?;
-    let deadline = clock::monotonic() + Duration::from_secs_f64(common.timeout);
+    let deadline = clock::monotonic() + common.timeout();
     loop {
         let now = leader(admin, &args.partition).await?;
         let arrived = match args.to {

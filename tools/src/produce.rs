@@ -116,6 +116,7 @@ pub async fn run(common: &Common, args: ProduceArgs) -> anyhow::Result<()> {
         linger: Duration::from_millis(args.linger_ms),
         idempotence: if args.no_idempotence { Idempotence::Off } else { Idempotence::On },
         missing_topic: MissingTopic::Create,
+        delivery_timeout: common.timeout(),
         ..ProducerConfig::default()
     });
     let began = clock::monotonic();

@@ -9,6 +9,9 @@ use raftline_client::proto::ids::PartitionIndex;
 use raftline_client::{Admin, ErrorCode, NewTopic, StartAt};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// What to do with topics.
 #[derive(Debug, Subcommand)]
@@ -144,22 +147,7 @@ async fn describe(common: &Common, admin: &Admin, name: &str) -> anyhow::Result<
     let Some(topic) = reply.topic else {
         bail!("the broker described no topic: it may be of another version")
     };
-    let mut ranges = Vec::new();
-    for partition in &topic.partitions {
-        let of = PartitionIndex(partition.partition);
-        // A partition without a leader has no offsets to tell: the rest is shown all the same.
-        let range = match partition.leader_node {
-            None => None,
-            Some(_) => match (
-                admin.offset(name, of, StartAt::Start).await,
-                admin.offset(name, of, StartAt::End).await,
-            ) {
-                (Ok(start), Ok(end)) => Some((start.get(), end.get())),
-                _ => None,
-            },
-        };
-        ranges.push(range);
-    }
+    let ranges = ranges(common, admin, &topic).await;
     match common.output {
         Output::Json => {
             let mut document = topic_json(&topic);
@@ -172,6 +160,38 @@ async fn describe(common: &Common, admin: &Admin, name: &str) -> anyhow::Result<
         }
         Output::Text => Ok(print(&describe_text(&topic, &ranges, &reply.configs))?),
     }
+}
+
+/// Partitions whose offsets are asked for at once.
+const ASKED_AT_ONCE: usize = 16;
+
+/// The first and the next offset of each partition. One without a leader, or whose leader does not answer soon, has no
+/// offsets to tell: the rest is shown all the same.
+async fn ranges(common: &Common, admin: &Admin, topic: &TopicInfo) -> Vec<Option<(u64, u64)>> {
+    let permits = Arc::new(Semaphore::new(ASKED_AT_ONCE));
+    let mut asked = JoinSet::new();
+    for (place, partition) in topic.partitions.iter().enumerate() {
+        let (admin, name, of) = (admin.clone(), topic.name.clone(), PartitionIndex(partition.partition));
+        if partition.leader_node.is_some() {
+            let permits = permits.clone();
+            asked.spawn(async move {
+                let _permit = permits.acquire().await.ok()?;
+                let start = admin.offset(&name, of, StartAt::Start).await.ok()?;
+                let end = admin.offset(&name, of, StartAt::End).await.ok()?;
+                Some((place, (start.get(), end.get())))
+            });
+        }
+    }
+    let mut ranges = vec![None; topic.partitions.len()];
+    let gather = async {
+        while let Some(found) = asked.join_next().await {
+            if let Ok(Some((place, range))) = found {
+                ranges[place] = Some(range);
+            }
+        }
+    };
+    let _ = tokio::time::timeout(common.timeout() / 2, gather).await;
+    ranges
 }
 
 fn describe_text(topic: &TopicInfo, ranges: &[Option<(u64, u64)>], configs: &[ConfigEntry]) -> String {

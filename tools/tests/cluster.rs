@@ -50,6 +50,8 @@ fn records_are_found_by_offset_time_and_key() {
     assert_eq!(broker.ok(&["consume", "t", "-p", &partition, "-n", "1"], b""), b"1\n");
     let error = broker.refused(&["consume", "t", "-p", &partition, "--from", "99"], b"");
     assert!(error.contains("has no offset 99"), "{error}");
+    let error = broker.refused(&["consume", "t", "--from", "99999999", "--until-end"], b"");
+    assert!(error.contains("has no offset 99999999") && error.contains("start within"), "{error}");
     let document = broker.ok(&["consume", "t", "-n", "4", "-o", "json"], b"");
     let values: Vec<Value> = document
         .split(|byte| *byte == b'\n')
@@ -67,6 +69,11 @@ fn topics_are_made_changed_and_deleted() {
     assert_eq!(broker.json(&create, b"")["partitions"], 2);
     assert!(broker.refused(&create, b"").contains("already"));
     assert_eq!(broker.json(&[&create[..], &["--if-not-exists"]].concat(), b"")["created"], false);
+    for flag in ["--reset", "--config"] {
+        let name = if flag == "--reset" { "nosuch" } else { "nosuch=1" };
+        let error = broker.refused(&["topic", "alter", "orders", flag, name], b"");
+        assert!(error.contains("Unknown topic config name: nosuch"), "{error}");
+    }
     broker.ok(&["topic", "alter", "orders", "--partitions", "4", "--reset", "retention.ms"], b"");
     let described = broker.json(&["topic", "describe", "orders"], b"");
     assert_eq!(described["partitions"].as_array().expect("partitions").len(), 4);

@@ -22,9 +22,6 @@ const RATE_DEFAULT: f64 = 1000.0;
 /// A record's mark: which run, and when it was due in nanoseconds since the run's start.
 const MARK_BYTES: usize = 16;
 
-/// How long to wait for what was acknowledged and has not arrived.
-const STRAGGLERS: Duration = Duration::from_secs(10);
-
 /// Runs the command.
 ///
 /// # Errors
@@ -52,7 +49,7 @@ pub async fn run(common: &Common, args: LoadArgs) -> anyhow::Result<()> {
     let values = Values::new(args.size - MARK_BYTES);
     let mut tasks = Vec::new();
     for _ in 0..args.producers {
-        let producer = common.client().await?.producer(args.producer_config());
+        let producer = common.client().await?.producer(args.producer_config(common));
         let mut values = values.clone();
         let value = move |due: Instant| marked(run, due - schedule.start, &values.take());
         let acknowledged = Arc::new(AtomicU64::new(0));
@@ -70,8 +67,10 @@ pub async fn run(common: &Common, args: LoadArgs) -> anyhow::Result<()> {
     }
     // The reader ends by itself once this many have arrived.
     let _ = total.send(Some(acknowledged));
-    let read = tokio::time::timeout(STRAGGLERS, reader).await;
-    let latencies = read.context("not everything that was acknowledged arrived within 10 s")???;
+    let read = tokio::time::timeout(common.timeout(), reader).await;
+    let latencies = read.with_context(|| {
+        format!("not everything that was acknowledged arrived within --timeout {} s", common.timeout)
+    })???;
     bar.abort();
     let records = latencies.count();
     let measured = Measured {

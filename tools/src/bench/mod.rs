@@ -87,13 +87,14 @@ impl LoadArgs {
         self.disk_dir.as_deref().map(disk::measure).transpose()
     }
 
-    fn producer_config(&self) -> ProducerConfig {
+    fn producer_config(&self, common: &Common) -> ProducerConfig {
         ProducerConfig {
             durability: self.acks.into(),
             compression: self.compression.into(),
             batch_bytes: self.batch_bytes,
             linger: Duration::from_millis(self.linger_ms),
             in_flight_bytes: self.in_flight_bytes,
+            delivery_timeout: common.timeout(),
             ..ProducerConfig::default()
         }
     }

@@ -21,7 +21,7 @@ pub async fn run(common: &Common, args: &LoadArgs) -> anyhow::Result<()> {
     let partitions = ensure_topic(&common.client().await?, args).await?;
     let mut producers = Vec::new();
     for _ in 0..args.producers {
-        producers.push(common.client().await?.producer(args.producer_config()));
+        producers.push(common.client().await?.producer(args.producer_config(common)));
     }
     let topic: Arc<str> = Arc::from(args.topic.as_str());
     let values = Values::new(args.size);

@@ -4,7 +4,8 @@ use super::{ConsumeArgs, End, Printer, partitions};
 use crate::cli::Common;
 use crate::clock;
 use crate::output::Output;
-use anyhow::anyhow;
+use crate::patience::{self, Source};
+use anyhow::{Context as _, anyhow};
 use raftline_client::proto::ids::Offset;
 use raftline_client::{
     Admin, Client, ConsumeError, ConsumedRecord, GroupConsumeError, GroupConsumer, GroupConsumerConfig,
@@ -36,11 +37,14 @@ pub(super) async fn run(
     let mut consumer = client.group_consumer(group, [args.topic.as_str()], config);
     let mut printer = Printer { format: args.format, json: common.output == Output::Json, out: Vec::new() };
     let mut stops = Stops::new()?;
+    let admin = client.admin();
     let mut printed = 0;
     let ended = loop {
         let next = tokio::select! {
             next = next(&mut consumer, until.as_mut()) => next,
             () = stops.asked() => break Ok(()),
+            // There is nobody who would take the last commit.
+            error = patience::out_of_reach(common, &admin, || Source::Group(group.to_owned())) => return Err(error),
         };
         let record = match next {
             Ok(Some(record)) => record,
@@ -58,9 +62,15 @@ pub(super) async fn run(
             break Ok(());
         }
     };
-    let closed = consumer.close().await;
+    let closed = tokio::time::timeout(common.timeout(), consumer.close()).await;
     ended.map_err(|error| explained(error, group, &args.topic))?;
-    Ok(closed?)
+    Ok(closed.with_context(|| {
+        format!(
+            "the group's coordinator did not answer the last commit within --timeout {} s: what was read since the one \
+             before will be read again",
+            common.timeout
+        )
+    })??)
 }
 
 /// The next record; `None` once the group has read all that was there.

@@ -32,6 +32,29 @@ impl Broker {
         }
     }
 
+    /// One of three brokers, of which the others never start: it answers, and nothing can be done.
+    pub fn start_of_three() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listeners = [free(), free(), free()];
+        let addresses = listeners.map(|listener| listener.local_addr().expect("bound").to_string());
+        let mut command = command(&addresses[0], folder.path());
+        for (node, address) in (1..).zip(&addresses) {
+            command.arg("--peer").arg(format!("{node}={address}"));
+        }
+        let child = command.spawn().expect("the binary runs");
+        let [address, ..] = addresses;
+        let broker = Self { address, child, folder };
+        assert!(broker.run(&["cluster", "status"], b"").status.success(), "the broker answers");
+        broker
+    }
+
+    /// Stops it in its tracks: its connections stay, and nobody answers. Dropping it kills it all the same.
+    pub fn pause(&self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::STOP).expect("it runs");
+    }
+
     /// Kills it as by `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
@@ -109,11 +132,15 @@ impl Drop for Broker {
 }
 
 fn spawn(address: &str, folder: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_raftline"))
+    command(address, folder).spawn().expect("the binary runs")
+}
+
+fn command(address: &str, folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raftline"));
+    command
         .args(["broker", "--dev", "--grpc", address, "--kafka", "127.0.0.1:0", "--log-level", "error"])
         .arg("--data-dir")
         .arg(folder.join("data"))
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the binary runs")
+        .stdin(Stdio::null());
+    command
 }
