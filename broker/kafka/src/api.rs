@@ -27,6 +27,9 @@ pub enum Api {
     DeleteRecords,
     InitProducerId,
     OffsetForLeaderEpoch,
+    DescribeAcls,
+    CreateAcls,
+    DeleteAcls,
     DescribeConfigs,
     AlterConfigs,
     DescribeLogDirs,
@@ -56,7 +59,7 @@ struct Row {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 29] = [
+const TABLE: [Row; 32] = [
     row(Api::Produce,                  0,  (0, 3, 13), 13, Some(9)),
     row(Api::Fetch,                    1,  (4, 4, 18), 18, Some(12)),
     row(Api::ListOffsets,              2,  (1, 1, 10), 10, Some(6)),
@@ -76,6 +79,9 @@ const TABLE: [Row; 29] = [
     row(Api::DeleteRecords,            21, (0, 0, 2),   2, Some(2)),
     row(Api::InitProducerId,           22, (0, 0, 5),   5, Some(2)),
     row(Api::OffsetForLeaderEpoch,     23, (2, 2, 4),   4, Some(4)),
+    row(Api::DescribeAcls,             29, (1, 1, 3),   3, Some(2)),
+    row(Api::CreateAcls,               30, (1, 1, 3),   3, Some(2)),
+    row(Api::DeleteAcls,               31, (1, 1, 3),   3, Some(2)),
     row(Api::DescribeConfigs,          32, (1, 1, 4),   4, Some(4)),
     row(Api::AlterConfigs,             33, (0, 0, 2),   2, Some(2)),
     row(Api::DescribeLogDirs,          35, (1, 1, 4),   4, Some(2)),

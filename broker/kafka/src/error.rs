@@ -144,6 +144,8 @@ error_codes! {
     ConcurrentTransactions = 51, "CONCURRENT_TRANSACTIONS", Allowed;
     /// The principal may not use the transactional id.
     TransactionalIdAuthorizationFailed = 53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", Useless;
+    /// There is no authorizer, and so nothing that could be allowed or denied.
+    SecurityDisabled = 54, "SECURITY_DISABLED", Useless;
     /// Not tried, as another part of the request failed.
     OperationNotAttempted = 55, "OPERATION_NOT_ATTEMPTED", Useless;
     /// The disk failed.

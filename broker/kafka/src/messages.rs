@@ -74,6 +74,9 @@ messages! {
     DeleteRecords: DeleteRecordsRequest, DeleteRecordsResponse, DELETE_RECORDS;
     InitProducerId: InitProducerIdRequest, InitProducerIdResponse, INIT_PRODUCER_ID;
     OffsetForLeaderEpoch: OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OFFSET_FOR_LEADER_EPOCH;
+    DescribeAcls: DescribeAclsRequest, DescribeAclsResponse, DESCRIBE_ACLS;
+    CreateAcls: CreateAclsRequest, CreateAclsResponse, CREATE_ACLS;
+    DeleteAcls: DeleteAclsRequest, DeleteAclsResponse, DELETE_ACLS;
     DescribeConfigs: DescribeConfigsRequest, DescribeConfigsResponse, DESCRIBE_CONFIGS;
     AlterConfigs: AlterConfigsRequest, AlterConfigsResponse, ALTER_CONFIGS;
     DescribeLogDirs: DescribeLogDirsRequest, DescribeLogDirsResponse, DESCRIBE_LOG_DIRS;

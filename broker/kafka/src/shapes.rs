@@ -248,6 +248,37 @@ const OFFSET_FOR_LEADER_PARTITION: Shape =
         &[Field::i32("partition"), Field::i32("current_leader_epoch"), Field::i32("leader_epoch")],
     );
 
+pub(crate) const DESCRIBE_ACLS: Shape = Shape::of::<m::DescribeAclsRequest>("DescribeAcls", ACL_FILTER);
+const ACL_FILTER: &[Field] = &[
+    Field::i8("resource_type_filter"),
+    Field::text("resource_name_filter").or_null(),
+    Field::i8("pattern_type_filter"),
+    Field::text("principal_filter").or_null(),
+    Field::text("host_filter").or_null(),
+    Field::i8("operation"),
+    Field::i8("permission_type"),
+];
+
+pub(crate) const CREATE_ACLS: Shape =
+    Shape::of::<m::CreateAclsRequest>("CreateAcls", &[Field::array("creations", &ACL_CREATION)]);
+const ACL_CREATION: Shape = Shape::of::<m::create_acls_request::AclCreation>(
+    "AclCreation",
+    &[
+        Field::i8("resource_type"),
+        Field::text("resource_name"),
+        Field::i8("resource_pattern_type"),
+        Field::text("principal"),
+        Field::text("host"),
+        Field::i8("operation"),
+        Field::i8("permission_type"),
+    ],
+);
+
+pub(crate) const DELETE_ACLS: Shape =
+    Shape::of::<m::DeleteAclsRequest>("DeleteAcls", &[Field::array("filters", &DELETE_ACLS_FILTER)]);
+const DELETE_ACLS_FILTER: Shape =
+    Shape::of::<m::delete_acls_request::DeleteAclsFilter>("DeleteAclsFilter", ACL_FILTER);
+
 pub(crate) const DESCRIBE_CONFIGS: Shape = Shape::of::<m::DescribeConfigsRequest>(
     "DescribeConfigs",
     &[

@@ -47,7 +47,8 @@ fn clients_of_every_version_read_the_answers() {
         ListOffsetsResponse MetadataResponse OffsetCommitResponse OffsetFetchResponse FindCoordinatorResponse
         JoinGroupResponse HeartbeatResponse LeaveGroupResponse SyncGroupResponse DescribeGroupsResponse
         ListGroupsResponse ApiVersionsResponse CreateTopicsResponse DeleteTopicsResponse DeleteRecordsResponse
-        InitProducerIdResponse OffsetForLeaderEpochResponse DescribeConfigsResponse AlterConfigsResponse
+        InitProducerIdResponse OffsetForLeaderEpochResponse DescribeAclsResponse
+        CreateAclsResponse DeleteAclsResponse DescribeConfigsResponse AlterConfigsResponse
         DescribeLogDirsResponse CreatePartitionsResponse DeleteGroupsResponse IncrementalAlterConfigsResponse
         OffsetDeleteResponse DescribeClusterResponse ConsumerGroupHeartbeatResponse ConsumerGroupDescribeResponse
     );

@@ -35,7 +35,7 @@ fn encode(body: &Body, version: i16) -> Bytes {
     let encoded = encode!(
         ListOffsets Metadata OffsetCommit OffsetFetch FindCoordinator JoinGroup Heartbeat LeaveGroup SyncGroup
         DescribeGroups ListGroups ApiVersions CreateTopics DeleteTopics DeleteRecords InitProducerId
-        OffsetForLeaderEpoch DescribeConfigs AlterConfigs DescribeLogDirs CreatePartitions DeleteGroups
+        OffsetForLeaderEpoch DescribeAcls CreateAcls DeleteAcls DescribeConfigs AlterConfigs DescribeLogDirs CreatePartitions DeleteGroups
         IncrementalAlterConfigs OffsetDelete DescribeCluster ConsumerGroupHeartbeat ConsumerGroupDescribe
     );
     encoded.expect("what was decoded can be encoded");
@@ -125,6 +125,7 @@ fn undecodable(api: Api, version: i16, body: &Bytes) -> bool {
         DescribeGroups: DescribeGroupsRequest ListGroups: ListGroupsRequest ApiVersions: ApiVersionsRequest
         CreateTopics: CreateTopicsRequest DeleteTopics: DeleteTopicsRequest DeleteRecords: DeleteRecordsRequest
         InitProducerId: InitProducerIdRequest OffsetForLeaderEpoch: OffsetForLeaderEpochRequest
+        DescribeAcls: DescribeAclsRequest CreateAcls: CreateAclsRequest DeleteAcls: DeleteAclsRequest
         DescribeConfigs: DescribeConfigsRequest AlterConfigs: AlterConfigsRequest
         DescribeLogDirs: DescribeLogDirsRequest CreatePartitions: CreatePartitionsRequest
         DeleteGroups: DeleteGroupsRequest IncrementalAlterConfigs: IncrementalAlterConfigsRequest

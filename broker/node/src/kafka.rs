@@ -2,11 +2,13 @@
 //!
 //! In reading order: this file (the listener), `connection` (frames in, answers out, in order), `dispatch` (what is
 //! served, and by whom), `errors`, `fencing` (which brokers are told of, and where those out of reach may lead), `metadata`, `produce`, `sessions`, `fetch`,
-//! `offsets`, `deletion`, `topics`, `configs`, `log_dirs`, `groups`, `consumers`, `commits`.
+//! `offsets`, `deletion`, `topics`, `configs`, `log_dirs`, `groups`, `consumers`, `commits`,
+//! `acls`.
 //!
 //! Bytes are validated once, at the door, and never re-encoded: a batch goes from the frame to the log, and from the
 //! log's map to the socket.
 
+mod acls;
 mod commits;
 mod configs;
 mod connection;

@@ -2,7 +2,7 @@
 
 use super::connection::{Answer, Close, Peer};
 use super::{
-    Door, commits, configs, consumers, deletion, fetch, groups, log_dirs, metadata, offsets, topics,
+    Door, acls, commits, configs, consumers, deletion, fetch, groups, log_dirs, metadata, offsets, topics,
 };
 use raftline_kafka::api::{Api, Served};
 use raftline_kafka::api_versions;
@@ -31,6 +31,9 @@ pub(super) const SERVED: Served = Served::new(&[
     Api::DeleteRecords.advised(),
     Api::InitProducerId.advised(),
     Api::OffsetForLeaderEpoch.advised(),
+    Api::DescribeAcls.advised(),
+    Api::CreateAcls.advised(),
+    Api::DeleteAcls.advised(),
     Api::DescribeConfigs.advised(),
     Api::AlterConfigs.advised(),
     Api::DescribeLogDirs.advised(),
@@ -69,6 +72,9 @@ pub(super) async fn decide(door: &Door, peer: &Peer, request: &Request, body: Bo
         Body::DeleteTopics(body) => encode(header, &topics::delete(door, header.version, body).await),
         Body::DeleteRecords(body) => encode(header, &deletion::delete(door, body).await),
         Body::CreatePartitions(body) => encode(header, &topics::add_partitions(door, body).await),
+        Body::DescribeAcls(_) => encode(header, &acls::describe()),
+        Body::CreateAcls(body) => encode(header, &acls::create(&body)),
+        Body::DeleteAcls(body) => encode(header, &acls::delete(&body)),
         Body::DescribeConfigs(body) => encode(header, &configs::describe(door, body)),
         Body::AlterConfigs(body) => encode(header, &configs::alter(door, body).await),
         Body::IncrementalAlterConfigs(body) => encode(header, &configs::alter_some(door, body).await),

@@ -2,6 +2,7 @@
 //! harm, and every answer in every version read to its last byte.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod acls;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
