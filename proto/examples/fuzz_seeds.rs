@@ -74,7 +74,7 @@ fn bodies() -> Vec<EntryBody> {
         node: NodeId(1),
         incarnation: Incarnation(2),
         grpc_address: "h:1".into(),
-        kafka_address: Some("h:2".into()),
+        kafka: [("IN".into(), "h:2".into()), ("OUT".into(), "o:2".into())].into(),
     };
     let records = vec![
         MetadataRecord::Cluster { id: ClusterId(9), name: "c".into(), feature_level: 1 },

@@ -37,6 +37,9 @@ pub const TOPIC_CONFIGS_MAX: usize = 64;
 /// A config value, a host name, a cluster name.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
+/// Kafka listeners of one broker.
+pub const KAFKA_LISTENERS_MAX: usize = 16;
+
 /// Brokers of one cluster.
 pub const BROKERS_MAX: usize = 1024;
 

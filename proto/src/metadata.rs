@@ -56,6 +56,9 @@ pub enum MetadataRecord {
     },
 }
 
+/// The name of a Kafka listener that was given none, as in Kafka.
+pub const PLAINTEXT: &str = "PLAINTEXT";
+
 /// A broker's registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerRecord {
@@ -65,8 +68,9 @@ pub struct BrokerRecord {
     pub incarnation: Incarnation,
     /// `host:port` of its gRPC listener, as clients should dial it.
     pub grpc_address: String,
-    /// `host:port` of its Kafka listener, as clients should dial it; `None` if it has none.
-    pub kafka_address: Option<String>,
+    /// Its Kafka listeners by their names: `host:port` of each, as clients should dial it. Clients that came in by one are
+    /// told of the brokers' addresses of the same name.
+    pub kafka: BTreeMap<String, String>,
 }
 
 /// A partition's group and first replicas.

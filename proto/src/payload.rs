@@ -12,7 +12,10 @@
 //!   5 TopicConfigured  u128 id, configs
 //!   6 PartitionsAdded  u128 id, partitions
 //!   7 ProducerIds      u64 next
+//!   8 Broker           as 2, and text kafka address: that of its only listener, PLAINTEXT
+//!   9 Broker           as 2, and its listeners
 //! partitions  u32 count, each: u64 group, u8 replicas, u32 each               preferred leader first
+//! listeners   u32 count, each: text name, text kafka address                  names ascending
 //! configs     u32 count, each: text name, text value                          names ascending
 //! ```
 //!
@@ -22,7 +25,8 @@
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::ids::{ClusterId, GroupId, Incarnation, Membership, NodeId, ProducerId, TopicId};
 use crate::limits;
-use crate::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
+use crate::metadata::{BrokerRecord, MetadataRecord, PLAINTEXT, PartitionRecord};
+use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -101,12 +105,19 @@ fn put_record(writer: &mut Writer, record: &MetadataRecord) -> Result<(), Payloa
             writer.u32(*feature_level);
         }
         MetadataRecord::Broker(broker) => {
-            writer.u8(if broker.kafka_address.is_some() { TAG_BROKER_WITH_KAFKA } else { TAG_BROKER });
+            let plain = only_plain(&broker.kafka);
+            writer.u8(match plain {
+                _ if broker.kafka.is_empty() => TAG_BROKER,
+                Some(_) => TAG_BROKER_WITH_KAFKA,
+                None => TAG_BROKER_WITH_LISTENERS,
+            });
             writer.u32(broker.node.0);
             writer.u64(broker.incarnation.0);
             put_text(writer, "broker address", &broker.grpc_address, limits::TEXT_BYTES_MAX)?;
-            if let Some(address) = &broker.kafka_address {
-                put_text(writer, "broker address", address, limits::TEXT_BYTES_MAX)?;
+            match plain {
+                _ if broker.kafka.is_empty() => {}
+                Some(address) => put_text(writer, "broker address", address, limits::TEXT_BYTES_MAX)?,
+                None => put_listeners(writer, &broker.kafka)?,
             }
         }
         MetadataRecord::TopicCreated { id, name, partitions, configs } => {
@@ -145,15 +156,20 @@ fn get_record(reader: &mut Reader<'_>) -> Result<MetadataRecord, PayloadError> {
             name: reader.text(limits::TEXT_BYTES_MAX)?,
             feature_level: reader.u32()?,
         },
-        tag @ (TAG_BROKER | TAG_BROKER_WITH_KAFKA) => MetadataRecord::Broker(BrokerRecord {
-            node: NodeId(reader.u32()?),
-            incarnation: Incarnation(reader.u64()?),
-            grpc_address: reader.text(limits::TEXT_BYTES_MAX)?,
-            kafka_address: match tag {
-                TAG_BROKER => None,
-                _ => Some(reader.text(limits::TEXT_BYTES_MAX)?),
-            },
-        }),
+        tag @ (TAG_BROKER | TAG_BROKER_WITH_KAFKA | TAG_BROKER_WITH_LISTENERS) => {
+            MetadataRecord::Broker(BrokerRecord {
+                node: NodeId(reader.u32()?),
+                incarnation: Incarnation(reader.u64()?),
+                grpc_address: reader.text(limits::TEXT_BYTES_MAX)?,
+                kafka: match tag {
+                    TAG_BROKER => BTreeMap::new(),
+                    TAG_BROKER_WITH_KAFKA => {
+                        BTreeMap::from([(PLAINTEXT.to_owned(), reader.text(limits::TEXT_BYTES_MAX)?)])
+                    }
+                    _ => get_listeners(reader)?,
+                },
+            })
+        }
         TAG_TOPIC_CREATED => MetadataRecord::TopicCreated {
             id: TopicId(reader.u128()?),
             name: reader.text(limits::TOPIC_NAME_BYTES_MAX)?,
@@ -193,6 +209,30 @@ fn get_partitions(reader: &mut Reader<'_>) -> Result<Vec<PartitionRecord>, Paylo
     Ok(partitions)
 }
 
+/// The address of the only listener of a broker, if it has the name that one without a name gets.
+fn only_plain(listeners: &BTreeMap<String, String>) -> Option<&String> {
+    listeners.get(PLAINTEXT).filter(|_| listeners.len() == 1)
+}
+
+fn put_listeners(writer: &mut Writer, listeners: &BTreeMap<String, String>) -> Result<(), PayloadError> {
+    at_most("listeners", listeners.len(), limits::KAFKA_LISTENERS_MAX)?;
+    put_count(writer, listeners.len());
+    for (name, address) in listeners {
+        put_text(writer, "listener name", name, limits::TEXT_BYTES_MAX)?;
+        put_text(writer, "broker address", address, limits::TEXT_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+fn get_listeners(reader: &mut Reader<'_>) -> Result<BTreeMap<String, String>, PayloadError> {
+    let listeners = get_texts(reader, limits::KAFKA_LISTENERS_MAX, "listener names")?;
+    // Those have records of their own.
+    if listeners.is_empty() || only_plain(&listeners).is_some() {
+        return Err(PayloadError::Order { what: "listeners" });
+    }
+    Ok(listeners)
+}
+
 fn put_configs(writer: &mut Writer, configs: &BTreeMap<String, String>) -> Result<(), PayloadError> {
     at_most("configs", configs.len(), limits::TOPIC_CONFIGS_MAX)?;
     put_count(writer, configs.len());
@@ -204,16 +244,25 @@ fn put_configs(writer: &mut Writer, configs: &BTreeMap<String, String>) -> Resul
 }
 
 fn get_configs(reader: &mut Reader<'_>) -> Result<BTreeMap<String, String>, PayloadError> {
-    let count = reader.count(limits::TOPIC_CONFIGS_MAX, CONFIG_BYTES_MIN)?;
-    let mut configs = BTreeMap::new();
+    get_texts(reader, limits::TOPIC_CONFIGS_MAX, "config names")
+}
+
+/// Pairs of texts, the first of each ascending.
+fn get_texts(
+    reader: &mut Reader<'_>,
+    count_max: usize,
+    what: &'static str,
+) -> Result<BTreeMap<String, String>, PayloadError> {
+    let count = reader.count(count_max, PAIR_BYTES_MIN)?;
+    let mut texts = BTreeMap::new();
     for _ in 0..count {
         let name = reader.text(limits::TEXT_BYTES_MAX)?;
-        if configs.last_key_value().is_some_and(|(last, _)| *last >= name) {
-            return Err(PayloadError::Order { what: "config names" });
+        if texts.last_key_value().is_some_and(|(last, _)| *last >= name) {
+            return Err(PayloadError::Order { what });
         }
-        configs.insert(name, reader.text(limits::TEXT_BYTES_MAX)?);
+        texts.insert(name, reader.text(limits::TEXT_BYTES_MAX)?);
     }
-    Ok(configs)
+    Ok(texts)
 }
 
 /// The caller has checked that there are at most [`limits::REPLICAS_MAX`].
@@ -286,13 +335,14 @@ const TAG_TOPIC_CONFIGURED: u8 = 5;
 const TAG_PARTITIONS_ADDED: u8 = 6;
 const TAG_PRODUCER_IDS: u8 = 7;
 const TAG_BROKER_WITH_KAFKA: u8 = 8;
+const TAG_BROKER_WITH_LISTENERS: u8 = 9;
 
 /// The shortest record: a tag and a `u64`.
 const RECORD_BYTES_MIN: usize = 9;
 /// A group and no replicas.
 const PARTITION_BYTES_MIN: usize = 9;
 /// Two empty texts.
-const CONFIG_BYTES_MIN: usize = 4;
+const PAIR_BYTES_MIN: usize = 4;
 
 const _: () = assert!(limits::REPLICAS_MAX <= u8::MAX as usize);
 const _: () = assert!(limits::TEXT_BYTES_MAX <= u16::MAX as usize);

@@ -1,8 +1,10 @@
 //! What a broker is told at its start: flags, environment, file and defaults, resolved into one valid [`Config`].
 //!
-//! In reading order: this file (the typed result and its rules), `keys` (the table), `sources` (who said what).
+//! In reading order: this file (the typed result and its rules), `keys` (the table), `sources` (who said what),
+//! `listeners` (those for Kafka's clients).
 
 mod keys;
+mod listeners;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use listeners::KafkaListener;
 pub use sources::{Origin, command};
 
 /// A broker's configuration, every value checked.
@@ -32,10 +35,8 @@ pub struct Config {
     pub grpc: String,
     /// Where others reach that listener; `None`: at the address it is bound to.
     pub advertise_grpc: Option<String>,
-    /// Where its Kafka listener is bound: `host:port`; `None`: there is none.
-    pub kafka: Option<String>,
-    /// Where others reach that listener; `None`: at the address it is bound to.
-    pub advertise_kafka: Option<String>,
+    /// Its listeners for Kafka's clients, if there are any.
+    pub kafka: Vec<KafkaListener>,
     /// All brokers, this one among them, with their addresses: the initial voters of the coordinator.
     pub peers: BTreeMap<NodeId, String>,
     /// Shard threads.
@@ -203,12 +204,11 @@ fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
         reader.required("data-dir", "a path", |text| (!text.is_empty()).then(|| PathBuf::from(text)))?;
     let peers = reader.peers(node)?;
     let grpc = reader.grpc(node, &peers)?;
-    let advertise_grpc = reader.advertise("grpc", "advertise-grpc", Some(&grpc))?;
+    let advertise_grpc = reader.advertise_grpc(&grpc)?;
     if advertise_grpc.is_none() {
         reader.check_own_peer(node, peers.as_ref(), &grpc)?;
     }
-    let kafka = reader.optional("kafka", "HOST:PORT, such as 127.0.0.1:9092", host_port)?;
-    let advertise_kafka = reader.advertise("kafka", "advertise-kafka", kafka.as_deref())?;
+    let kafka = reader.kafka()?;
     let peers = match peers {
         Some(peers) => peers,
         None => BTreeMap::from([(node, advertise_grpc.clone().unwrap_or_else(|| grpc.clone()))]),
@@ -223,7 +223,6 @@ fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
         grpc,
         advertise_grpc,
         kafka,
-        advertise_kafka,
         shards: reader.number_or("shards", 1, 256, default_shards)?,
         workers: reader.number("workers", 1, 256)?,
         auto_create_topics: reader.required("auto-create-topics", "true or false", |t| t.parse().ok())?,
@@ -412,28 +411,18 @@ impl Reader<'_> {
         }
     }
 
-    /// Where clients reach a listener; a wildcard address does not say.
-    fn advertise(
-        &self,
-        listener: &'static str,
-        key: &'static str,
-        bound: Option<&str>,
-    ) -> Result<Option<String>, ConfigError> {
+    /// Where clients reach the gRPC listener; a wildcard address does not say.
+    fn advertise_grpc(&self, bound: &str) -> Result<Option<String>, ConfigError> {
         let rule = "HOST:PORT that clients can dial, such as broker1.example:9192";
-        let advertised = self.optional(key, rule, |text| {
+        let advertised = self.optional("advertise-grpc", rule, |text| {
             host_port(text).filter(|text| !is_wildcard(text) && !text.ends_with(":0"))
         })?;
-        match (bound, &advertised) {
-            (Some(bound), None) if is_wildcard(bound) => {
-                let expected =
-                    format!("a certain address, or {key} beside it: clients cannot dial a wildcard address");
-                Err(self.invalid(listener, &expected))
-            }
-            (None, Some(_)) => {
-                Err(self.invalid(key, &format!("{listener} beside it: there is no such listener")))
-            }
-            _ => Ok(advertised),
+        if advertised.is_none() && is_wildcard(bound) {
+            let expected =
+                "a certain address, or advertise-grpc beside it: clients cannot dial a wildcard address";
+            return Err(self.invalid("grpc", expected));
         }
+        Ok(advertised)
     }
 
     fn invalid(&self, key: &'static str, expected: &str) -> ConfigError {

@@ -28,7 +28,13 @@ impl Incoming {
     /// Connections of this listener, at most `connections_max` at a time.
     #[must_use]
     pub fn new(listener: TcpListener, connections_max: usize) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(connections_max)), pause: None, refused: 0 }
+        Self::sharing(listener, Arc::new(Semaphore::new(connections_max)))
+    }
+
+    /// Connections of this listener, as many at a time as there are places, which other listeners may share.
+    #[must_use]
+    pub fn sharing(listener: TcpListener, places: Arc<Semaphore>) -> Self {
+        Self { listener, places, pause: None, refused: 0 }
     }
 
     /// A connection beyond the bound is closed at once: whoever dials it sees that, instead of waiting unheard.

@@ -43,20 +43,32 @@ use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-/// What all Kafka connections of this broker share.
+/// A bound listener.
+pub(crate) struct Listener {
+    /// What it is called.
+    pub(crate) name: String,
+    /// Where clients come in.
+    pub(crate) socket: TcpListener,
+    /// Where they are told to do so.
+    pub(crate) advertised: String,
+}
+
+/// What all Kafka connections of one listener share; all but the first two fields are the broker's.
 pub(crate) struct Door {
+    /// The listener's name: clients are told of the brokers' addresses of the same name.
+    listener: String,
+    /// Whether the cluster knows this broker's listener since it was started, and it the cluster.
+    registered: AtomicBool,
     broker: Arc<Broker>,
     groups: Arc<GroupCoordinators>,
     /// KiB of large requests that are being received or served, all connections together.
     frames: Arc<Semaphore>,
-    /// Whether the cluster knows this broker since it was started, and it the cluster.
-    registered: AtomicBool,
     /// What consumers fetch again and again.
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     /// How many connections there were.
-    connections: AtomicU64,
+    connections: Arc<AtomicU64>,
     /// For lines that clients cause.
-    closes: LogLimit,
+    closes: Arc<LogLimit>,
     /// How long clients are still told of a broker that is down.
     session_timeout: Duration,
     /// How the brokers looked when that was last asked.
@@ -68,28 +80,40 @@ pub(crate) struct Door {
 
 /// Serves Kafka clients until the process stops; then connections end once their answers are out.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     broker: Arc<Broker>,
     groups: Arc<GroupCoordinators>,
     session_timeout: Duration,
     stop: CancellationToken,
 ) {
     let frames = Arc::new(Semaphore::new(limits::KAFKA_FRAME_KIBIBYTES_MAX));
+    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let (sessions, connections) = (Arc::new(Sessions::default()), Arc::default());
+    let closes = Arc::new(LogLimit::new(limits::KAFKA_CLOSE_LINES_PER_SECOND));
     let opened = broker.clock.monotonic();
-    let door = Arc::new(Door {
-        broker,
-        groups,
-        frames,
-        registered: AtomicBool::new(false),
-        sessions: Sessions::default(),
-        connections: AtomicU64::new(0),
-        closes: LogLimit::new(limits::KAFKA_CLOSE_LINES_PER_SECOND),
-        session_timeout,
-        outlook: parking_lot::Mutex::default(),
-        opened,
-        stop: stop.clone(),
-    });
-    let mut incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);
+    let mut doors = JoinSet::new();
+    for Listener { name, socket, .. } in listeners {
+        let door = Arc::new(Door {
+            listener: name,
+            registered: AtomicBool::new(false),
+            broker: Arc::clone(&broker),
+            groups: Arc::clone(&groups),
+            frames: Arc::clone(&frames),
+            sessions: Arc::clone(&sessions),
+            connections: Arc::clone(&connections),
+            closes: Arc::clone(&closes),
+            session_timeout,
+            outlook: parking_lot::Mutex::default(),
+            opened,
+            stop: stop.clone(),
+        });
+        doors.spawn(admit(door, Incoming::sharing(socket, Arc::clone(&places))));
+    }
+    while doors.join_next().await.is_some() {}
+}
+
+/// Takes the connections of one listener.
+async fn admit(door: Arc<Door>, mut incoming: Incoming) {
     let mut connections = JoinSet::new();
     loop {
         let connection: Connection = tokio::select! {
@@ -98,7 +122,7 @@ pub(crate) async fn serve(
                 Some(Err(_)) | None => break,
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            () = stop.cancelled() => break,
+            () = door.stop.cancelled() => break,
         };
         connections.spawn(connection::serve(Arc::clone(&door), connection));
     }

@@ -2,7 +2,7 @@
 
 use crate::api::{self, Addresses, Broker, BrokerParts, BrokerService};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, KafkaListener};
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::groups::GroupCoordinators;
 use crate::identity::{Identity, IdentityError};
@@ -20,7 +20,7 @@ use raftline_proto::peer::peer_server::PeerServer;
 use raftline_shard::config::{ShardConfig, Timings, TopicDefaults};
 use raftline_storage::RealDisk;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -96,7 +96,7 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     let peers = Peers::new(Arc::clone(&identity), boot, &config.peers);
     // Whoever reads it finds this process's address or none.
     drop(std::fs::remove_file(config.data_dir.join(ADDRESS_FILE)));
-    drop(std::fs::remove_file(config.data_dir.join(KAFKA_ADDRESS_FILE)));
+    remove_kafka_addresses(&config);
 
     let options = EngineOptions {
         disk: RealDisk::new(&config.data_dir)
@@ -182,25 +182,18 @@ async fn run(
         groups: Arc::clone(&groups),
         stop: stop.clone(),
     }));
-    let kafka = match &config.kafka {
-        Some(address) => Some(listen_for_kafka(config, address).await?),
-        None => None,
-    };
+    let kafka = listen_for_kafka(config).await?;
     let mut server = tokio::spawn(grpc(listener, &broker, peers, engine, clock, &stop));
-    let (kafka_address, mut kafka_server) = match kafka {
-        Some((listener, address)) => {
-            let session = config.timings.broker_session;
-            let served = kafka::serve(listener, Arc::clone(&broker), groups, session, stop.clone());
-            (Some(address), Some(tokio::spawn(served)))
-        }
-        None => (None, None),
-    };
+    let kafka_addresses = kafka.iter().map(|one| (one.name.clone(), one.advertised.clone())).collect();
+    let session = config.timings.broker_session;
+    let mut kafka_server =
+        tokio::spawn(kafka::serve(kafka, Arc::clone(&broker), groups, session, stop.clone()));
     tasks.spawn(leader_news::tell(Arc::clone(&view), identity.node(), peers.outbox()));
     // Only now: a peer that hears this node dials back at once.
     peers.dial(engine.pulse(), clock, &stop, &mut tasks);
     write_address(&address_file, bound)?;
     log_start(config, identity, boot, bound, &advertised, engine.reserve_bytes());
-    let addresses = Addresses { grpc: advertised, kafka: kafka_address };
+    let addresses = Addresses { grpc: advertised, kafka: kafka_addresses };
 
     let ended = tokio::select! {
         () = asked.in_order.cancelled() => Ok(()),
@@ -226,30 +219,56 @@ async fn run(
     if !server.is_finished() && tokio::time::timeout(limits::CLOSE_TIMEOUT, &mut server).await.is_err() {
         server.abort();
     }
-    if let Some(server) = &mut kafka_server
-        && tokio::time::timeout(limits::CLOSE_TIMEOUT, &mut *server).await.is_err()
-    {
-        server.abort();
+    if tokio::time::timeout(limits::CLOSE_TIMEOUT, &mut kafka_server).await.is_err() {
+        kafka_server.abort();
     }
-    drop(std::fs::remove_file(config.data_dir.join(KAFKA_ADDRESS_FILE)));
+    remove_kafka_addresses(config);
     tasks.shutdown().await;
     ended
 }
 
-/// Binds the Kafka listener; returns it with the address that clients are told.
-async fn listen_for_kafka(config: &Config, address: &str) -> Result<(TcpListener, String), ServeError> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| ServeError::ListenForKafka { address: address.to_owned(), error })?;
-    let bound = listener.local_addr().map_err(|error| io("ask the Kafka listener for its address", error))?;
-    let told = match (&config.advertise_kafka, address.rsplit_once(':')) {
-        (Some(told), _) => told.clone(),
-        (None, Some((host, _))) => format!("{host}:{}", bound.port()),
-        (None, None) => bound.to_string(),
-    };
-    write_address(&config.data_dir.join(KAFKA_ADDRESS_FILE), bound)?;
-    tracing::info!(kafka = %bound, advertised = told, "listening for Kafka clients");
-    Ok((listener, told))
+/// Binds the Kafka listeners.
+async fn listen_for_kafka(config: &Config) -> Result<Vec<kafka::Listener>, ServeError> {
+    let mut listeners = Vec::new();
+    for KafkaListener { name, bind, advertise } in &config.kafka {
+        let socket = TcpListener::bind(bind)
+            .await
+            .map_err(|error| ServeError::ListenForKafka { address: bind.clone(), error })?;
+        let bound =
+            socket.local_addr().map_err(|error| io("ask the Kafka listener for its address", error))?;
+        let advertised = match (advertise, bind.rsplit_once(':')) {
+            (Some(told), _) => told.clone(),
+            (None, Some((host, _))) => format!("{host}:{}", bound.port()),
+            (None, None) => bound.to_string(),
+        };
+        for file in kafka_address_files(config, name) {
+            write_address(&file, bound)?;
+        }
+        tracing::info!(listener = name, kafka = %bound, advertised, "listening for Kafka clients");
+        listeners.push(kafka::Listener { name: name.clone(), socket, advertised });
+    }
+    Ok(listeners)
+}
+
+/// Where the address of a Kafka listener is left for scripts: that of the first one always at the same place, where there
+/// are several each at one with its name.
+fn kafka_address_files(config: &Config, name: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    if config.kafka.first().is_some_and(|first| first.name == name) {
+        files.push(config.data_dir.join(KAFKA_ADDRESS_FILE));
+    }
+    if config.kafka.len() > 1 {
+        files.push(config.data_dir.join(format!("kafka-{}.addr", name.to_ascii_lowercase())));
+    }
+    files
+}
+
+fn remove_kafka_addresses(config: &Config) {
+    for listener in &config.kafka {
+        for file in kafka_address_files(config, &listener.name) {
+            drop(std::fs::remove_file(file));
+        }
+    }
 }
 
 fn grpc(
@@ -408,5 +427,5 @@ const fn io(action: &'static str, error: std::io::Error) -> ServeError {
 /// In the data directory, while the listener is open: its address.
 pub const ADDRESS_FILE: &str = "grpc.addr";
 
-/// Beside it: the Kafka listener's address, if there is one.
+/// Beside it: the address of the first Kafka listener, if there is one; of several each has a file `kafka-NAME.addr`, too.
 pub const KAFKA_ADDRESS_FILE: &str = "kafka.addr";

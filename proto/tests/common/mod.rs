@@ -12,9 +12,10 @@ use raftline_proto::entry::ProducerBatch;
 use raftline_proto::ids::{
     ClusterId, EntryId, GroupId, Incarnation, Index, Membership, NodeId, Offset, ProducerId, Term, TopicId,
 };
-use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
+use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PLAINTEXT, PartitionRecord};
 use raftline_proto::producers::{ProducerState, RememberedBatch, SEQUENCE_MAX};
 use raftline_proto::time::Timestamp;
+use std::collections::BTreeMap;
 
 pub const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
@@ -147,6 +148,14 @@ fn partitions() -> impl Strategy<Value = Vec<PartitionRecord>> {
     vec(partition, 0..6)
 }
 
+/// None, one without a name of its own, or some with names.
+fn listeners() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let plain = vec("[a-z]{0,9}:[0-9]{1,5}", 0..2)
+        .prop_map(|address| address.into_iter().map(|address| (PLAINTEXT.to_owned(), address)).collect());
+    let address = "[a-z]{0,9}:[0-9]{1,5}";
+    prop_oneof![plain, btree_map("PLAINTEXT|[A-Z]{1,9}", address, 0..4)]
+}
+
 pub fn metadata() -> impl Strategy<Value = Vec<MetadataRecord>> {
     let configs = || btree_map("[a-z.]{1,8}", "\\PC{0,12}", 0..4);
     let id = || any::<u128>().prop_map(TopicId);
@@ -154,11 +163,12 @@ pub fn metadata() -> impl Strategy<Value = Vec<MetadataRecord>> {
         (any::<u128>(), "\\PC{0,20}", any::<u32>()).prop_map(|(id, name, feature_level)| {
             MetadataRecord::Cluster { id: ClusterId(id), name, feature_level }
         }),
-        (any::<u32>(), any::<u64>(), "[a-z]{1,9}:[0-9]{1,5}", proptest::option::of("[a-z]{0,9}:[0-9]{1,5}"))
-            .prop_map(|(node, incarnation, grpc_address, kafka_address)| {
+        (any::<u32>(), any::<u64>(), "[a-z]{1,9}:[0-9]{1,5}", listeners()).prop_map(
+            |(node, incarnation, grpc_address, kafka)| {
                 let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
-                MetadataRecord::Broker(BrokerRecord { node, incarnation, grpc_address, kafka_address })
-            }),
+                MetadataRecord::Broker(BrokerRecord { node, incarnation, grpc_address, kafka })
+            }
+        ),
         (id(), "[a-zA-Z0-9._-]{1,249}", partitions(), configs()).prop_map(
             |(id, name, partitions, configs)| {
                 MetadataRecord::TopicCreated { id, name, partitions, configs }

@@ -9,6 +9,7 @@ use raftline_proto::api::{
     MetadataReply, MetadataRequest, PartitionInfo, TopicInfo,
 };
 use raftline_proto::ids::GroupId;
+use raftline_proto::metadata::PLAINTEXT;
 use raftline_shard::coordinator::configs::{CONFIG_KEYS, effective};
 use raftline_shard::coordinator::internal::is_internal;
 use raftline_shard::image::TopicImage;
@@ -48,7 +49,8 @@ pub(super) async fn metadata(broker: &Broker, request: MetadataRequest) -> Metad
         grpc_address: record.grpc_address.clone(),
         incarnation: record.incarnation.to_string(),
         alive: record.node == own || alive.contains(&record.node),
-        kafka_address: record.kafka_address.clone(),
+        kafka_address: record.kafka.get(PLAINTEXT).or_else(|| record.kafka.values().next()).cloned(),
+        kafka_listeners: record.kafka.clone(),
     });
     MetadataReply {
         cluster_id: image.cluster.as_ref().map(|(id, _)| id.to_string()).unwrap_or_default(),

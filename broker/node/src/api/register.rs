@@ -9,6 +9,7 @@ use raftline_proto::peer::RegisterBrokerRequest;
 use raftline_proto::peer::peer_client::PeerClient;
 use raftline_proto::peer::register_broker_reply::Outcome;
 use raftline_shard::types::CoordinatorCommand;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic::transport::Channel;
 
@@ -17,8 +18,8 @@ use tonic::transport::Channel;
 pub struct Addresses {
     /// Of the gRPC listener: `host:port`.
     pub grpc: String,
-    /// Of the Kafka listener, if there is one.
-    pub kafka: Option<String>,
+    /// Of each Kafka listener, by its name.
+    pub kafka: BTreeMap<String, String>,
 }
 
 /// Registers this broker at these addresses, and again should the cluster's metadata ever say otherwise. Returns only if
@@ -37,7 +38,7 @@ pub async fn register(broker: &Broker, addresses: &Addresses) -> String {
         match attempt(broker, addresses).await {
             Outcome::Registered(_) => tracing::info!(
                 grpc = addresses.grpc,
-                kafka = addresses.kafka,
+                kafka = ?addresses.kafka,
                 "registered with the coordinator"
             ),
             Outcome::Refused(why) => return why,
@@ -58,7 +59,7 @@ fn is_registered(broker: &Broker, addresses: &Addresses) -> bool {
     image.brokers.get(&broker.identity.node()).is_some_and(|record| {
         record.incarnation == broker.identity.incarnation()
             && record.grpc_address == addresses.grpc
-            && record.kafka_address == addresses.kafka
+            && record.kafka == addresses.kafka
     })
 }
 
@@ -81,7 +82,7 @@ async fn here(broker: &Broker, addresses: &Addresses) -> Outcome {
         node: broker.identity.node(),
         incarnation: broker.identity.incarnation(),
         grpc_address: addresses.grpc.clone(),
-        kafka_address: addresses.kafka.clone(),
+        kafka: addresses.kafka.clone(),
     });
     match admin::decide_here(broker, command).await {
         Ok(_) => Outcome::Registered(raftline_proto::peer::Registered {}),
@@ -100,7 +101,7 @@ async fn there(broker: &Broker, channel: Channel, addresses: &Addresses) -> Resu
         node: broker.identity.node().0,
         incarnation: broker.identity.incarnation().0,
         grpc_address: addresses.grpc.clone(),
-        kafka_address: addresses.kafka.clone(),
+        kafka_listeners: addresses.kafka.clone(),
     });
     request.set_timeout(REGISTER_TIMEOUT);
     let reply = PeerClient::new(channel).register_broker(request).await?.into_inner();

@@ -127,17 +127,21 @@ pub const KEYS: &[Key] = &[
     unset("advertise-grpc", "HOST:PORT", "Where clients reach that listener [default: its own address]"),
     Key {
         dev_default: Some("127.0.0.1:9092"),
+        arity: Arity::Many,
         ..unset(
             "kafka",
-            "HOST:PORT",
-            "Where to listen for Kafka clients; port 0 takes a free one [default: nowhere]",
+            "[NAME=]HOST:PORT",
+            "Where to listen for Kafka clients, several with names; port 0 takes a free one [default: nowhere]",
         )
     },
-    unset(
-        "advertise-kafka",
-        "HOST:PORT",
-        "Where Kafka clients reach that listener [default: its own address]",
-    ),
+    Key {
+        arity: Arity::Many,
+        ..unset(
+            "advertise-kafka",
+            "[NAME=]HOST:PORT",
+            "Where Kafka clients reach a listener; told to those that came in by one of its name [default: its own address]",
+        )
+    },
     Key {
         name: "peer",
         value: "ID=HOST:PORT",

@@ -140,6 +140,58 @@ fn a_level_that_is_none_is_no_filter() {
 }
 
 #[test]
+fn kafka_listeners_have_names_and_addresses() {
+    let listener = |name: &str, bind: &str, advertise: Option<&str>| KafkaListener {
+        name: name.to_owned(),
+        bind: bind.to_owned(),
+        advertise: advertise.map(str::to_owned),
+    };
+    let kafka = |args: &[&str]| config(&[BASE, args].concat(), &[]).kafka;
+    assert_eq!(kafka(&[]), []);
+    assert_eq!(kafka(&["--kafka", "127.0.0.1:9092"]), [listener("PLAINTEXT", "127.0.0.1:9092", None)]);
+    assert_eq!(
+        kafka(&["--kafka", "PLAINTEXT://0.0.0.0:9092", "--advertise-kafka", "a.example:9092"]),
+        [listener("PLAINTEXT", "0.0.0.0:9092", Some("a.example:9092"))]
+    );
+    let both = [listener("INSIDE", "10.0.0.1:9092", None), listener("OUTSIDE", "0.0.0.0:19092", Some("a:1"))];
+    let args = ["--kafka", "INSIDE=10.0.0.1:9092,outside=0.0.0.0:19092", "--advertise-kafka", "Outside=a:1"];
+    assert_eq!(kafka(&args), both);
+    let environment = [
+        ("RAFTLINE_KAFKA", "INSIDE=10.0.0.1:9092, outside=PLAINTEXT://0.0.0.0:19092"),
+        ("RAFTLINE_ADVERTISE_KAFKA", "OUTSIDE=a:1"),
+    ];
+    assert_eq!(config(BASE, &environment).kafka, both);
+    let file = file(
+        "kafka = [\"INSIDE=10.0.0.1:9092\", \"OUTSIDE=0.0.0.0:19092\"]\nadvertise-kafka = \"OUTSIDE=a:1\"\n",
+    );
+    assert_eq!(kafka(&["--config", file.path().to_str().unwrap()]), both);
+}
+
+#[test]
+fn errors_of_kafka_listeners_say_what_is_right() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--kafka", "nonsense"], "[NAME=][PLAINTEXT://]HOST:PORT"),
+        (&["--kafka", "SSL://a:1"], "SSL is not served"),
+        (&["--kafka", "OUT=SASL_SSL://a:1"], "SASL_SSL is not served"),
+        (&["--kafka", "INSIDE://a:1"], "here INSIDE=a:1"),
+        (&["--kafka", "=a:1"], "a listener's name of 1 to 64"),
+        (&["--kafka", "A=a:1,a=b:1"], "every listener's name and every address once"),
+        (&["--kafka", "A=a:1,B=a:1"], "every listener's name and every address once"),
+        (&["--kafka", "a:1,b:1"], "every listener's name and every address once"),
+        (&["--kafka", "A=0.0.0.0:1"], "advertise-kafka A=HOST:PORT beside it"),
+        (&["--kafka", "A=a:1,B=b:1", "--advertise-kafka", "c:1"], "NAME=HOST:PORT: there are several"),
+        (&["--kafka", "A=a:1", "--advertise-kafka", "B=c:1"], "which B is not: A"),
+        (&["--kafka", "A=a:1", "--advertise-kafka", "A=c:1,A=d:1"], "A has two"),
+        (&["--kafka", "A=a:1", "--advertise-kafka", "A=0.0.0.0:1"], "that clients can dial"),
+        (&["--advertise-kafka", "a:1"], "kafka beside it"),
+    ];
+    for (args, expected) in cases {
+        let found = error(&[BASE, args].concat(), &[]);
+        assert!(found.contains(expected), "{args:?}: {found}");
+    }
+}
+
+#[test]
 fn names_are_checked() {
     for name in ["", "a/b", "a b", "ä"] {
         let found = error(&["--node-id", "1", "--cluster", name, "--data-dir", "d"], &[]);

@@ -146,9 +146,10 @@ fn broker_values(door: &Door) -> Vec<(&'static str, String, i8, &'static str)> {
         ),
     ];
     let image = broker.view.image();
-    if let Some(address) = image.brokers.get(&node).and_then(|record| record.kafka_address.as_deref()) {
+    if let Some(record) = image.brokers.get(&node).filter(|record| !record.kafka.is_empty()) {
         let meaning = "Where Kafka clients are told to find this broker (--advertise-kafka).";
-        values.push(("advertised.listeners", format!("PLAINTEXT://{address}"), LIST, meaning));
+        let listeners = record.kafka.iter().map(|(name, address)| format!("{name}://{address}"));
+        values.push(("advertised.listeners", listeners.collect::<Vec<_>>().join(","), LIST, meaning));
     }
     // What UIs look for and what is one way here.
     let fixed = [

@@ -63,7 +63,7 @@ pub(super) async fn metadata(door: &Door, version: i16, request: MetadataRequest
             let mut all: Vec<_> = broker.view.image().topics.values().cloned().collect();
             all.sort_by(|left, right| left.name.cmp(&right.name));
             broker.view.first_leaders(&all).await;
-            all.iter().map(|topic| describe(door, topic)).collect()
+            all.iter().map(|topic| describe(door, version, topic)).collect()
         }
     };
     let brokers = endpoints(door).map(|endpoint| {
@@ -131,12 +131,12 @@ async fn one(
         }
         let id = TopicId(wanted.topic_id.as_u128());
         return match door.broker.view.image().topics.get(&id) {
-            Some(topic) => describe(door, topic),
+            Some(topic) => describe(door, version, topic),
             None => refused(None, ErrorCode::UnknownTopicId).with_topic_id(wanted.topic_id),
         };
     };
     if let Some(topic) = topic(door, &name) {
-        return describe(door, &topic);
+        return describe(door, version, &topic);
     }
     if check_topic_name(&name).is_err() {
         return refused(Some(name), ErrorCode::InvalidTopicException);
@@ -149,7 +149,7 @@ async fn one(
         Err(error) => return refused(Some(name), errors::native(&error)),
     }
     match topic(door, &name) {
-        Some(topic) => describe(door, &topic),
+        Some(topic) => describe(door, version, &topic),
         // Made, and not known here yet: the client asks again.
         None => refused(Some(name), ErrorCode::LeaderNotAvailable),
     }
@@ -170,9 +170,23 @@ fn refused(name: Option<TopicName>, error: ErrorCode) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_error_code(error.code()).with_name(name)
 }
 
-fn describe(door: &Door, topic: &TopicImage) -> MetadataResponseTopic {
+fn describe(door: &Door, version: i16, topic: &TopicImage) -> MetadataResponseTopic {
     let (partitions, outlook) = (topic.partitions.iter().zip(0..), outlook(door));
-    let partitions = partitions.map(|(record, index)| partition(door, &outlook, record, index)).collect();
+    let found: Vec<i32> = registered_endpoints(door).map(|(_, endpoint)| endpoint.id).collect();
+    let partitions = partitions.map(|(record, index)| {
+        let told = partition(door, &outlook, record, index);
+        if told.leader_id.0 < 0 || found.contains(&told.leader_id.0) {
+            return told;
+        }
+        // Its leader cannot be reached by this listener: as Kafka says it.
+        let error = if version >= LISTENER_NOT_FOUND_FROM {
+            ErrorCode::ListenerNotFound
+        } else {
+            ErrorCode::LeaderNotAvailable
+        };
+        told.with_error_code(error.code()).with_leader_id(BrokerId(-1))
+    });
+    let partitions = partitions.collect();
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(topic.name.as_str()))))
         .with_topic_id(uuid(topic.id))
@@ -239,21 +253,21 @@ fn leader_by(door: &Door, outlook: &Outlook, record: &PartitionRecord) -> Leader
     Leader { id: leader.map_or(-1, node_id), epoch: epoch(known.term) }
 }
 
-/// Every broker that has a Kafka listener and is not fenced: all that clients are to know.
+/// Every broker that has a listener of this door's name and is not fenced: all that clients are to know.
 pub(super) fn endpoints(door: &Door) -> impl Iterator<Item = NodeEndpoint> {
     let outlook = outlook(door);
     let all = registered_endpoints(door);
     all.filter(move |(node, _)| outlook.tells(*node)).map(|(_, endpoint)| endpoint)
 }
 
-/// Every broker that has a Kafka listener, down or not.
+/// Every broker that has a listener of this door's name, down or not.
 fn registered_endpoints(door: &Door) -> impl Iterator<Item = (NodeId, NodeEndpoint)> + use<> {
     let image = door.broker.view.image();
     let endpoints: Vec<(NodeId, NodeEndpoint)> = image
         .brokers
         .values()
         .filter_map(|record| {
-            let (host, port) = record.kafka_address.as_deref()?.rsplit_once(':')?;
+            let (host, port) = record.kafka.get(&door.listener)?.rsplit_once(':')?;
             let endpoint = NodeEndpoint {
                 id: node_id(record.node),
                 host: text(host.trim_start_matches('[').trim_end_matches(']')),
@@ -291,6 +305,9 @@ pub(super) fn node_id(node: NodeId) -> i32 {
 pub(super) fn uuid(id: TopicId) -> Uuid {
     Uuid::from_u128(id.0)
 }
+
+/// The first version whose clients know the error.
+const LISTENER_NOT_FOUND_FROM: i16 = 6;
 
 /// The first version in which a topic may be asked for by its id alone.
 const LOOKUP_BY_ID_FROM: i16 = 12;

@@ -136,7 +136,7 @@ impl PeerService {
                 node: NodeId(request.node),
                 incarnation: Incarnation(request.incarnation),
                 grpc_address: request.grpc_address,
-                kafka_address: request.kafka_address,
+                kafka: request.kafka_listeners,
             }),
             deadline,
         });

@@ -16,6 +16,7 @@ mod handshake;
 mod internal;
 mod knowing;
 mod leaders;
+mod listeners;
 mod naming;
 mod page;
 mod placing;

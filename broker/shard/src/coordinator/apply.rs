@@ -139,7 +139,7 @@ mod tests {
             node: NodeId(node),
             incarnation,
             grpc_address: String::new(),
-            kafka_address: None,
+            kafka: BTreeMap::new(),
         })
     }
 

@@ -98,7 +98,7 @@ mod tests {
             node: NodeId(node),
             incarnation: Incarnation(u64::from(node)),
             grpc_address: String::new(),
-            kafka_address: None,
+            kafka: BTreeMap::new(),
         };
         let brokers = (1..=brokers).map(|node| (NodeId(node), record(node))).collect();
         MetadataImage { brokers, next_group: GroupId(1), ..MetadataImage::default() }

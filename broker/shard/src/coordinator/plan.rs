@@ -67,9 +67,11 @@ pub fn plan(situation: Situation<'_>, command: &CoordinatorCommand) -> Plan {
 }
 
 fn register_broker(image: &MetadataImage, broker: &BrokerRecord) -> Plan {
-    for address in core::iter::once(&broker.grpc_address).chain(&broker.kafka_address) {
-        at_most("bytes of a broker's address", address.len(), limits::TEXT_BYTES_MAX)?;
+    let listeners = broker.kafka.iter().flat_map(|(name, address)| [name, address]);
+    for text in core::iter::once(&broker.grpc_address).chain(listeners) {
+        at_most("bytes of a broker's address", text.len(), limits::TEXT_BYTES_MAX)?;
     }
+    at_most("Kafka listeners of a broker", broker.kafka.len(), limits::KAFKA_LISTENERS_MAX)?;
     let BrokerRecord { node, incarnation, .. } = *broker;
     match image.brokers.get(&node) {
         Some(known) if known.incarnation != incarnation => {

@@ -46,7 +46,7 @@ fn brokers_register_once_and_again() {
         node: N1,
         incarnation: Incarnation(1),
         grpc_address: "elsewhere:1".to_owned(),
-        kafka_address: Some("elsewhere:2".to_owned()),
+        kafka: [("INSIDE".to_owned(), "elsewhere:2".to_owned())].into(),
     };
     let command = CoordinatorCommand::RegisterBroker(moved.clone());
     assert_eq!(world.command(command), Ok(CoordinatorReply::Done));

@@ -321,7 +321,7 @@ impl World {
         incarnation: Incarnation,
     ) -> Result<CoordinatorReply, CoordinatorError> {
         let grpc_address = format!("host-{node}:9000");
-        let broker = BrokerRecord { node, incarnation, grpc_address, kafka_address: None };
+        let broker = BrokerRecord { node, incarnation, grpc_address, kafka: [].into() };
         self.command(CoordinatorCommand::RegisterBroker(broker))
     }
 

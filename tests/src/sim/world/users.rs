@@ -151,7 +151,7 @@ impl World {
                     node: node.id,
                     incarnation: node.incarnation,
                     grpc_address: format!("10.0.0.{}:9192", node.id),
-                    kafka_address: None,
+                    kafka: [].into(),
                 })
             })
             .collect();
