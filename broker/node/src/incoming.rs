@@ -1,6 +1,7 @@
 //! The listener's connections: bounded, counted, and refused in words where there is no room (FAULTS P11).
 
 use crate::limits;
+use crate::wrong_door::{Caller, HTTP2_PREFACE, Signposts};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub struct Incoming {
     pause: Option<Pin<Box<Sleep>>>,
     /// Connections refused since one was last taken.
     refused: u64,
+    /// Where gRPC alone is spoken: for those that speak something else.
+    grpc_only: Option<Arc<Signposts>>,
 }
 
 impl Incoming {
@@ -34,7 +37,13 @@ impl Incoming {
     /// Connections of this listener, as many at a time as there are places, which other listeners may share.
     #[must_use]
     pub fn sharing(listener: TcpListener, places: Arc<Semaphore>) -> Self {
-        Self { listener, places, pause: None, refused: 0 }
+        Self { listener, places, pause: None, refused: 0, grpc_only: None }
+    }
+
+    /// Ends connections that do not begin as gRPC's do, and tells the operator who came.
+    #[must_use]
+    pub fn for_grpc_only(self, signposts: Arc<Signposts>) -> Self {
+        Self { grpc_only: Some(signposts), ..self }
     }
 
     /// A connection beyond the bound is closed at once: whoever dials it sees that, instead of waiting unheard.
@@ -52,7 +61,8 @@ impl Incoming {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        Some(Connection { stream, _place: place })
+        let preface = self.grpc_only.clone().map(|signposts| Preface { signposts, seen: 0 });
+        Some(Connection { stream, _place: place, preface })
     }
 }
 
@@ -98,6 +108,34 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 pub struct Connection {
     stream: TcpStream,
     _place: OwnedSemaphorePermit,
+    /// What is still to be seen of how a gRPC connection begins.
+    preface: Option<Preface>,
+}
+
+/// The beginning of a gRPC connection, as it arrives.
+#[derive(Debug)]
+struct Preface {
+    signposts: Arc<Signposts>,
+    /// How many of its bytes have arrived.
+    seen: usize,
+}
+
+impl Preface {
+    /// Looks at what has arrived; whether the preface is complete.
+    fn check(&mut self, arrived: &[u8], stream: &TcpStream) -> io::Result<bool> {
+        let rest = &HTTP2_PREFACE[self.seen..];
+        let (expected, found) =
+            (&rest[..rest.len().min(arrived.len())], &arrived[..rest.len().min(arrived.len())]);
+        if expected != found {
+            // Nothing else begins with the preface's first bytes, so that those at hand tell who it is.
+            let caller = if self.seen == 0 { Caller::of(arrived) } else { Caller::Unknown };
+            let why = self.signposts.at_grpc(caller);
+            self.signposts.warn_at_grpc(stream.peer_addr().ok(), &why);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        self.seen += found.len();
+        Ok(self.seen == HTTP2_PREFACE.len())
+    }
 }
 
 impl Connected for Connection {
@@ -114,7 +152,15 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        let Connection { stream, preface, .. } = &mut *self;
+        if let Some(expected) = preface
+            && expected.check(&into.filled()[before..], stream)?
+        {
+            *preface = None;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

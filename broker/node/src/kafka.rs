@@ -31,6 +31,7 @@ use crate::groups::GroupCoordinators;
 use crate::incoming::{Connection, Incoming};
 use crate::limits;
 use crate::log_limit::LogLimit;
+use crate::wrong_door::Signposts;
 use raftline_kafka::kafka_protocol::protocol::StrBytes;
 use raftline_proto::time::Monotonic;
 use sessions::Sessions;
@@ -69,6 +70,8 @@ pub(crate) struct Door {
     connections: Arc<AtomicU64>,
     /// For lines that clients cause.
     closes: Arc<LogLimit>,
+    /// For those that came to the wrong door.
+    signposts: Arc<Signposts>,
     /// How long clients are still told of a broker that is down.
     session_timeout: Duration,
     /// How the brokers looked when that was last asked.
@@ -84,6 +87,7 @@ pub(crate) async fn serve(
     broker: Arc<Broker>,
     groups: Arc<GroupCoordinators>,
     session_timeout: Duration,
+    signposts: Arc<Signposts>,
     stop: CancellationToken,
 ) {
     let frames = Arc::new(Semaphore::new(limits::KAFKA_FRAME_KIBIBYTES_MAX));
@@ -102,6 +106,7 @@ pub(crate) async fn serve(
             sessions: Arc::clone(&sessions),
             connections: Arc::clone(&connections),
             closes: Arc::clone(&closes),
+            signposts: Arc::clone(&signposts),
             session_timeout,
             outlook: parking_lot::Mutex::default(),
             opened,

@@ -7,7 +7,7 @@
 //! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`] serve it;
 //! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
 //!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`scrubber`], [`view`] (what is published);
-//! - [`incoming`]: the listener; [`peer`]: the transport between brokers, `leader_news` and `leaderships`: what they
+//! - [`incoming`]: the listener, [`wrong_door`]: who came to the wrong one; [`peer`]: the transport between brokers, `leader_news` and `leaderships`: what they
 //!   tell each other of who leads what; [`api`]: the clients' door; `kafka`: the same
 //!   for Kafka's clients; `groups`: the coordinators of their consumer groups; `stamp`: the time of append;
 //! - [`clock`], [`limits`], `log_limit`.
@@ -44,6 +44,7 @@ mod sinks;
 mod stamp;
 pub mod sync_pool;
 pub mod view;
+pub mod wrong_door;
 
 use config::{Config, ConfigError, Invocation};
 use shutdown::Stop;

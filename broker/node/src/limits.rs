@@ -179,6 +179,12 @@ pub const KAFKA_PIPELINE_MAX: usize = 64;
 /// the largest request twice.
 pub const KAFKA_FRAME_KIBIBYTES_MAX: usize = 256 << 10;
 
+/// How long a gRPC client that came to a Kafka port may take to read that it is wrong there.
+pub const WRONG_DOOR_WAIT: Duration = Duration::from_secs(1);
+
+/// Clients at the wrong port try again and again: of each port one line in this time.
+pub const WRONG_DOOR_LINE_EVERY: Duration = Duration::from_secs(60);
+
 /// A Kafka request that was begun and of which nothing more comes for this long ends its connection.
 pub const KAFKA_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -1,13 +1,14 @@
-//! Log lines that others can cause at will: so many a second, and a count of those that were left out.
+//! Log lines that others can cause at will: so many in a period, and a count of those that were left out.
 
 use raftline_proto::time::Monotonic;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Lets so many lines through in each second.
+/// Lets so many lines through in each period.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
-    per_second: u32,
+    lines: u32,
+    period: Duration,
     state: Mutex<State>,
 }
 
@@ -23,18 +24,23 @@ struct State {
 
 impl LogLimit {
     pub(crate) fn new(per_second: u32) -> Self {
-        Self { per_second, state: Mutex::default() }
+        Self { lines: per_second, period: Duration::from_secs(1), state: Mutex::default() }
+    }
+
+    /// One line in each `period`.
+    pub(crate) fn once_in(period: Duration) -> Self {
+        Self { lines: 1, period, state: Mutex::default() }
     }
 
     /// Whether a line may be said now: then how many were left out before it, which it has to tell.
     pub(crate) fn admit(&self, now: Monotonic) -> Option<u64> {
         // Counters are right after every step: a panic elsewhere has broken nothing.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.begun.is_none_or(|begun| now >= begun + Duration::from_secs(1)) {
+        if state.begun.is_none_or(|begun| now >= begun + self.period) {
             state.begun = Some(now);
             state.said = 0;
         }
-        if state.said == self.per_second {
+        if state.said == self.lines {
             state.left_out += 1;
             return None;
         }

@@ -13,6 +13,7 @@ use crate::limits;
 use crate::peer::Peers;
 use crate::shutdown::Stop;
 use crate::view::NodeView;
+use crate::wrong_door::Signposts;
 use raftline_proto::api::broker_server::BrokerServer;
 use raftline_proto::ids::{BootId, GroupId, Incarnation};
 use raftline_proto::limits::MESSAGE_BYTES_MAX;
@@ -183,17 +184,20 @@ async fn run(
         stop: stop.clone(),
     }));
     let kafka = listen_for_kafka(config).await?;
-    let mut server = tokio::spawn(grpc(listener, &broker, peers, engine, clock, &stop));
-    let kafka_addresses = kafka.iter().map(|one| (one.name.clone(), one.advertised.clone())).collect();
+    let kafka_addresses: Vec<(String, String)> =
+        kafka.iter().map(|one| (one.name.clone(), one.advertised.clone())).collect();
+    let signposts = Arc::new(Signposts::new(clock, advertised.clone(), &kafka_addresses));
+    let incoming = Incoming::new(listener, limits::CONNECTIONS_MAX).for_grpc_only(Arc::clone(&signposts));
+    let mut server = tokio::spawn(grpc(incoming, &broker, peers, engine, clock, &stop));
     let session = config.timings.broker_session;
     let mut kafka_server =
-        tokio::spawn(kafka::serve(kafka, Arc::clone(&broker), groups, session, stop.clone()));
+        tokio::spawn(kafka::serve(kafka, Arc::clone(&broker), groups, session, signposts, stop.clone()));
     tasks.spawn(leader_news::tell(Arc::clone(&view), identity.node(), peers.outbox()));
     // Only now: a peer that hears this node dials back at once.
     peers.dial(engine.pulse(), clock, &stop, &mut tasks);
     write_address(&address_file, bound)?;
     log_start(config, identity, boot, bound, &advertised, engine.reserve_bytes());
-    let addresses = Addresses { grpc: advertised, kafka: kafka_addresses };
+    let addresses = Addresses { grpc: advertised, kafka: kafka_addresses.into_iter().collect() };
 
     let ended = tokio::select! {
         () = asked.in_order.cancelled() => Ok(()),
@@ -272,14 +276,13 @@ fn remove_kafka_addresses(config: &Config) {
 }
 
 fn grpc(
-    listener: TcpListener,
+    incoming: Incoming,
     broker: &Arc<Broker>,
     peers: &Peers,
     engine: &Engine,
     clock: Clock,
     stop: &CancellationToken,
 ) -> impl Future<Output = Result<(), tonic::transport::Error>> + use<> {
-    let incoming = Incoming::new(listener, limits::CONNECTIONS_MAX);
     let broker = BrokerServer::new(BrokerService(Arc::clone(broker)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -25,6 +25,32 @@ impl Broker {
         broker
     }
 
+    /// One whose log, from this level on, is kept for [`Broker::log`].
+    pub fn start_with_log(level: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        drop(listener);
+        let log = std::fs::File::create(folder.path().join("log")).expect("made");
+        let mut command = command(&address, folder.path());
+        let child = command.args(["--log-level", level]).stderr(log).spawn().expect("the binary runs");
+        let broker = Self { address, child, folder };
+        broker.wait();
+        broker
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("readable")
+    }
+
+    /// Where its Kafka listener is.
+    pub fn kafka(&self) -> String {
+        let address =
+            std::fs::read_to_string(self.folder.path().join("data/kafka.addr")).expect("it listens");
+        address.trim().to_owned()
+    }
+
     /// The first command waits until the broker answers; then the cluster has to have formed.
     fn wait(&self) {
         while !self.run(&["cluster", "health"], b"").status.success() {
@@ -42,7 +68,7 @@ impl Broker {
         for (node, address) in (1..).zip(&addresses) {
             command.arg("--peer").arg(format!("{node}={address}"));
         }
-        let child = command.spawn().expect("the binary runs");
+        let child = command.args(["--log-level", "error"]).spawn().expect("the binary runs");
         let [address, ..] = addresses;
         let broker = Self { address, child, folder };
         assert!(broker.run(&["cluster", "status"], b"").status.success(), "the broker answers");
@@ -132,13 +158,13 @@ impl Drop for Broker {
 }
 
 fn spawn(address: &str, folder: &Path) -> Child {
-    command(address, folder).spawn().expect("the binary runs")
+    command(address, folder).args(["--log-level", "error"]).spawn().expect("the binary runs")
 }
 
 fn command(address: &str, folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_raftline"));
     command
-        .args(["broker", "--dev", "--grpc", address, "--kafka", "127.0.0.1:0", "--log-level", "error"])
+        .args(["broker", "--dev", "--grpc", address, "--kafka", "127.0.0.1:0"])
         .arg("--data-dir")
         .arg(folder.join("data"))
         .stdin(Stdio::null());

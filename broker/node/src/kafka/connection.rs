@@ -8,6 +8,7 @@
 use super::sessions::ConnectionId;
 use super::{Door, dispatch, metadata, produce};
 use crate::limits;
+use crate::wrong_door::{Caller, go_away};
 use bytes::{Bytes, BytesMut};
 use raftline_kafka::api::Api;
 use raftline_kafka::api_versions;
@@ -42,6 +43,8 @@ pub(super) enum Close {
     Gone(io::Error),
     /// What it sent cannot be taken; the text says what.
     Refused(String),
+    /// It does not speak Kafka's protocol, and that much was said.
+    WrongDoor,
     /// A produce without acknowledgement failed: this is how its client hears of it.
     Unacknowledged(String),
     /// The process is stopping.
@@ -95,7 +98,7 @@ pub(super) async fn serve(door: Arc<Door>, connection: Connection) {
         (ended, _) => ended,
     };
     match ended {
-        Ok(()) | Err(Close::Stopping) => {}
+        Ok(()) | Err(Close::Stopping | Close::WrongDoor) => {}
         Err(Close::Gone(error)) => tracing::debug!(peer = ?peer.address, %error, "Kafka connection lost"),
         Err(Close::Refused(why)) => {
             if let Some(left_out) = door.closes.admit(door.broker.clock.monotonic()) {
@@ -139,7 +142,7 @@ impl Inbound {
         &mut self,
         splitter: Splitter,
     ) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>, Close> {
-        if let Some(frame) = splitter.next(&mut self.received).map_err(Close::refused)? {
+        if let Some(frame) = self.split(splitter).await? {
             return Ok(Some((frame, None)));
         }
         let mut permit = None;
@@ -168,10 +171,34 @@ impl Inbound {
                 Ok(_) => {}
                 Err(error) => return Err(Close::Gone(error)),
             }
-            if let Some(frame) = splitter.next(&mut self.received).map_err(Close::refused)? {
+            if let Some(frame) = self.split(splitter).await? {
                 return Ok(Some((frame, permit)));
             }
         }
+    }
+
+    /// The first whole frame of what was received. A size that no frame has may be another protocol's first word.
+    async fn split(&mut self, splitter: Splitter) -> Result<Option<Bytes>, Close> {
+        let first = self.received.first_chunk::<4>().copied().unwrap_or_default();
+        match splitter.next(&mut self.received) {
+            Ok(frame) => Ok(frame),
+            Err(error) => {
+                Err(self.wrong_door(Caller::of(&first)).await.unwrap_or_else(|| Close::refused(error)))
+            }
+        }
+    }
+
+    /// Tells the operator, and a gRPC client itself, that this is no door for it.
+    async fn wrong_door(&mut self, caller: Caller) -> Option<Close> {
+        let why = self.door.signposts.at_kafka(caller)?;
+        self.door.signposts.warn_at_kafka(self.peer.address, &why);
+        if caller == Caller::Grpc && self.answer_now(vec![go_away(&why).into()]).await.is_ok() {
+            // The client closes when it has read that. Were it closed here, with bytes of the client's unread, the answer
+            // might be lost on its way.
+            self.received.clear();
+            drop(timeout(limits::WRONG_DOOR_WAIT, watch(&mut self.reader, &mut self.received)).await);
+        }
+        Some(Close::WrongDoor)
     }
 
     /// Takes one request: produces go on in the background, others are decided before the next one is looked at.
