@@ -19,7 +19,7 @@ use std::sync::Arc;
 impl<D: Disk> Log<D> {
     /// What has to be synced for all that is written to be durable; `None` if it is. Several may be under way.
     pub fn begin_sync(&mut self) -> Option<SyncTicket<D>> {
-        let through = self.segments.last().map_or(Position::ZERO, |last| last.end_position());
+        let through = self.end_position();
         let durability = &mut self.durability;
         if durability.files.is_empty() && durability.dirs.is_empty() && self.beginning.is_none() {
             return None;
@@ -44,7 +44,7 @@ impl<D: Disk> Log<D> {
     /// A ticket was run with success: says through which entry the log, as it is now, is durable. Removes segments that
     /// have been waiting for the durability of those in their place, and of the log's new beginning.
     pub fn durable_through(&mut self, SyncPoint { position, ticket }: SyncPoint) -> EntryId {
-        let written = self.segments.last().map_or(Position::ZERO, |last| last.written_position());
+        let written = self.written_position();
         assert!(position <= written, "a sync through {position}, but nothing was written above {written}");
         let durability = &mut self.durability;
         durability.through = durability.through.max(position);

@@ -5,6 +5,7 @@
 
 use crate::allocate::Progress;
 use crate::compact::{self, TempFiles};
+use crate::cut::Owed;
 use crate::disk::{DirHold, Disk, DiskFile};
 use crate::error::{AppendError, OpenError};
 use crate::files::OpenFiles;
@@ -48,6 +49,8 @@ pub struct Log<D: Disk> {
     pub(crate) terms: Vec<EntryId>,
     pub(crate) staged: Staged,
     pub(crate) durability: Durability<D>,
+    /// It was cut, or thrown away, and there was no room for the segment that goes on from there.
+    pub(crate) owed: Option<Owed>,
     /// The log is about to begin later.
     pub(crate) beginning: Option<Beginning<D>>,
     /// What it let go of last, until that is asked for.
@@ -167,6 +170,7 @@ impl<D: Disk> Log<D> {
                 dead: Vec::new(),
                 tickets: 0,
             },
+            owed: None,
             beginning: None,
             let_go: None,
             filling: None,
@@ -415,9 +419,16 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// The position after the last entry.
+    /// The position after the last entry; after the last that there was, while a segment is owed.
     pub(crate) fn end_position(&self) -> Position {
-        self.segments.last().map_or(Position::ZERO, Segment::end_position)
+        let owed = self.owed.as_ref().map_or(Position::ZERO, |owed| owed.end);
+        self.segments.last().map_or(Position::ZERO, Segment::end_position).max(owed)
+    }
+
+    /// The position that nothing of the log reaches, dead bytes included.
+    pub(crate) fn written_position(&self) -> Position {
+        let owed = self.owed.as_ref().map_or(Position::ZERO, |owed| owed.written);
+        self.segments.last().map_or(Position::ZERO, Segment::written_position).max(owed)
     }
 }
 

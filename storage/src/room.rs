@@ -7,7 +7,7 @@ use crate::index::SparseIndex;
 use crate::log::{Log, LogOptions};
 use crate::segment::{Dirty, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentStart};
 use crate::staged::Placement;
-use raftline_proto::ids::{EntryId, Offset, Position};
+use raftline_proto::ids::{EntryId, Offset};
 use raftline_proto::time::Timestamp;
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -58,7 +58,7 @@ impl<D: Disk> Log<D> {
         self.next_sequence += 1;
         // If nothing stays, the new segment needs no other, and nothing that a power cut may leave of others counts.
         let start = if keep == 0 { SegmentStart::Begins } else { SegmentStart::Continues };
-        let base_position = self.segments.last().map_or(Position::ZERO, Segment::written_position);
+        let base_position = self.written_position();
         let header = SegmentHeader {
             group: self.group,
             sequence,
@@ -79,9 +79,13 @@ impl<D: Disk> Log<D> {
             let _ = self.files.remove(sequence);
             // The header may be whole, and the removal undone by a power cut: then this segment would cut whatever is
             // appended to the one before. So nothing is: the next segment stands behind, and takes its place.
-            if let Some(active) = self.segments.last_mut() {
-                self.sealed = true;
-                active.written += SEGMENT_HEADER_BYTES;
+            match (&mut self.owed, self.segments.last_mut()) {
+                (Some(owed), _) => owed.written = owed.written + SEGMENT_HEADER_BYTES,
+                (None, Some(active)) => {
+                    self.sealed = true;
+                    active.written += SEGMENT_HEADER_BYTES;
+                }
+                (None, None) => {}
             }
             return Err(error);
         }
@@ -89,6 +93,12 @@ impl<D: Disk> Log<D> {
         let position = header.base_position + SEGMENT_HEADER_BYTES;
         let dead = self.segments.drain(keep..).map(|segment| (segment.header.sequence, position));
         self.durability.dead.extend(dead);
+        if let Some(owed) = self.owed.take() {
+            self.durability.dead.extend(owed.dead.into_iter().map(|sequence| (sequence, position)));
+            if owed.anew {
+                self.durability.marks.push_back((position, previous));
+            }
+        }
         self.segments.push(Segment {
             header,
             up_to: header.base_index(),

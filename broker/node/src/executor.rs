@@ -72,6 +72,8 @@ pub struct Executor<D: Disk> {
     /// Groups whose logs could not be opened for want of a descriptor, and when to try again.
     short: Vec<GroupId>,
     short_until: Option<Monotonic>,
+    /// Groups whose logs were cut and wait for room to go on.
+    owing: BTreeSet<GroupId>,
     /// Directories of deleted groups, renamed, to be removed.
     trash: Vec<PathBuf>,
     /// Files of segments that are no part of their logs any more.
@@ -139,6 +141,7 @@ impl<D: Disk> Executor<D> {
             doomed: Vec::new(),
             short: Vec::new(),
             short_until: None,
+            owing: BTreeSet::new(),
             trash: Vec::new(),
             old_files: Vec::new(),
             removing: false,
@@ -177,7 +180,7 @@ impl<D: Disk> Executor<D> {
         }
         self.write_all();
         self.tell_refused(answers);
-        self.open_again(now.monotonic, outside, answers);
+        self.try_again(now.monotonic, outside, answers);
         self.replay_some(outside, answers);
         self.begin_compaction(outside, answers);
         if self.sync == SyncState::Idle {

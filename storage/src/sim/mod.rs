@@ -270,7 +270,7 @@ impl SimFile {
     fn take_room(&self, bytes: &FileBytes, up_to: u64) -> io::Result<()> {
         let more = up_to.saturating_sub(bytes.len());
         let mut shared = self.shared.lock();
-        if shared.capacity.is_some_and(|capacity| shared.used + more > capacity) {
+        if more > 0 && shared.capacity.is_some_and(|capacity| shared.used + more > capacity) {
             return Err(self.error(io::ErrorKind::StorageFull, "no space left"));
         }
         shared.used += more;

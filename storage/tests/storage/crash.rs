@@ -32,6 +32,8 @@ struct World {
     /// What the log would hold, had the last writes not failed.
     refused: Vec<State>,
     term: u64,
+    /// The disk has little room, or none.
+    full: bool,
 }
 
 #[test]
@@ -64,6 +66,7 @@ impl World {
             floor: Position::ZERO,
             refused: Vec::new(),
             term: 1,
+            full: false,
         }
     }
 
@@ -73,12 +76,14 @@ impl World {
 
     fn live(&mut self) {
         for _ in 0..self.chance.random_range(0..15) {
-            match self.chance.random_range(0..22) {
+            match self.chance.random_range(0..23) {
                 20..22 => self.compact(),
+                22 => self.make_room(),
                 0..10 => self.append(),
                 10..12 => self.truncate(),
                 12..17 => self.sync(),
                 17 => self.retain(),
+                19 => self.fill_disk(),
                 18 => {
                     if self.chance.random_range(0..8) == 0 {
                         self.reset();
@@ -96,7 +101,7 @@ impl World {
             let bytes = self.chance.random_range(0..700);
             state.entries.push(writer.data(&mut self.log, self.term, bytes));
         }
-        if self.chance.random_range(0..15) == 0 {
+        if self.chance.random_range(0..15) == 0 && !self.full {
             self.disk.fail_next_write(self.chance.random_range(0..3000));
         }
         match self.log.write() {
@@ -138,6 +143,11 @@ impl World {
     }
 
     fn sync(&mut self) {
+        if self.log.owes_segment() {
+            // Until then nothing of a cut is durable.
+            self.make_room();
+            while self.log.pay().is_err() {}
+        }
         let last = sync(&mut self.log);
         let state = self.now();
         assert_eq!(last, state.entries.last().map_or(state.start, |(header, _)| header.id));
@@ -146,6 +156,17 @@ impl World {
         if self.chance.random() {
             self.floor = self.log.durable_position();
         }
+    }
+
+    /// Nothing new fits on the disk for a while.
+    fn fill_disk(&mut self) {
+        self.full = true;
+        self.disk.set_capacity(Some(self.disk.used_bytes() + self.chance.random_range(0..3000)));
+    }
+
+    fn make_room(&mut self) {
+        self.full = false;
+        self.disk.set_capacity(None);
     }
 
     fn retain(&mut self) {

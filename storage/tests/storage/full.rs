@@ -55,10 +55,6 @@ fn no_segment_is_left_half_made() {
     let error = log.write().unwrap_err();
     assert!(error.last > id(1, 50) && error.last < id(1, 70));
     assert_eq!(segment_files(&disk).len(), 1);
-    assert!(log.truncate(Index(30)).is_err(), "the truncation needs a segment, too");
-    assert_eq!(log.last(), error.last);
-    assert!(log.reset(id(2, 500), Offset(900)).is_err());
-    assert_eq!((log.last(), log.start().0), (error.last, id(0, 0)));
     assert_eq!(contents(&log)[..50], entries);
 
     disk.set_capacity(None);
@@ -67,6 +63,75 @@ fn no_segment_is_left_half_made() {
     kept.extend(fill(&mut log, 2, 5, 100));
     sync(&mut log);
     assert_eq!(contents(&open(&disk.durable(), 8192, log.durable_position()).unwrap()), kept);
+}
+
+#[test]
+fn a_cut_needs_no_room() {
+    let (disk, mut log) = fresh(8192);
+    let entries = fill(&mut log, 1, 120, 100);
+    sync(&mut log);
+    let late = fill(&mut log, 1, 1, 100);
+    let under_way = log.begin_sync().unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    log.truncate(Index(100)).unwrap();
+    log.truncate(Index(30)).unwrap();
+    assert!(log.owes_segment());
+    assert_eq!((log.last(), log.durable(), contents(&log)), (id(1, 29), id(1, 29), entries[..29].to_vec()));
+    // A sync that began before confirms nothing of what has gone.
+    under_way.run().unwrap();
+    assert_eq!(log.durable_through(under_way.through()), id(1, 29));
+    // It takes no entry meanwhile, and a restart finds it as if it had not been told.
+    let mut writer = Writer::of(&log);
+    writer.data(&mut log, 2, 100);
+    assert_eq!(log.write().unwrap_err().last, id(1, 29));
+    assert!(log.pay().is_err());
+    let again = open(&disk.kill(), 8192, log.durable_position()).unwrap();
+    assert_eq!(contents(&again), [&entries[..], &late].concat());
+
+    disk.set_capacity(None);
+    let mut kept = entries[..29].to_vec();
+    kept.extend(fill(&mut log, 2, 5, 100));
+    assert!(!log.owes_segment());
+    sync(&mut log);
+    assert_eq!(contents(&open(&disk.durable(), 8192, log.durable_position()).unwrap()), kept);
+    assert_eq!(segment_files(&disk).len(), log.segment_count(), "those in whose place it stands are gone");
+}
+
+#[test]
+fn a_log_is_thrown_away_without_room_and_vouches_for_nothing_until_there_is_some() {
+    let (disk, mut log) = fresh(8192);
+    let entries = fill(&mut log, 1, 120, 100);
+    sync(&mut log);
+    disk.set_capacity(Some(disk.used_bytes()));
+    log.truncate(Index(50)).unwrap();
+    log.reset(id(2, 500), Offset(900)).unwrap();
+    assert_eq!((log.last(), log.start()), (id(2, 500), (id(2, 500), Offset(900))));
+    assert_eq!((log.durable(), contents(&log).len(), log.begin_sync().is_none()), (id(0, 0), 0, true));
+    let again = open(&disk.kill(), 8192, log.durable_position()).unwrap();
+    assert_eq!(contents(&again), entries);
+
+    disk.set_capacity(None);
+    log.pay().unwrap();
+    assert_eq!(sync(&mut log), id(2, 500));
+    let more = fill(&mut log, 2, 5, 100);
+    sync(&mut log);
+    let again = open(&disk.durable(), 8192, log.durable_position()).unwrap();
+    assert_eq!((again.start(), contents(&again)), ((id(2, 500), Offset(900)), more));
+    assert_eq!(segment_files(&disk).len(), 1);
+}
+
+#[test]
+fn a_log_that_loses_all_of_its_entries_without_room_begins_where_it_began() {
+    let (disk, mut log) = fresh(8192);
+    fill(&mut log, 1, 120, 100);
+    sync(&mut log);
+    disk.set_capacity(Some(disk.used_bytes()));
+    log.truncate(Index(1)).unwrap();
+    assert_eq!((log.last(), log.next_offset(), contents(&log).len()), (id(0, 0), Offset(0), 0));
+    disk.set_capacity(None);
+    let entries = fill(&mut log, 2, 5, 100);
+    sync(&mut log);
+    assert_eq!(contents(&open(&disk.durable(), 8192, log.durable_position()).unwrap()), entries);
 }
 
 #[test]

@@ -39,8 +39,6 @@ pub struct Node {
     pub slow_until: Monotonic,
     /// Syncs that begin before then end after it.
     pub hangs_until: Monotonic,
-    /// The disk was full in this life or an earlier one.
-    pub had_full_disk: bool,
     /// The disk is full now.
     pub is_full: bool,
     /// A sync is going to fail, or just did.
@@ -126,7 +124,6 @@ impl Node {
             paused_until: Monotonic::ZERO,
             slow_until: Monotonic::ZERO,
             hangs_until: Monotonic::ZERO,
-            had_full_disk: false,
             is_full: false,
             sync_fails: false,
             dies_after: None,

@@ -129,6 +129,10 @@ impl<D: Disk> Executor<D> {
         let Some(open) = self.touch(group) else { return };
         match change(&mut open.log) {
             Ok(()) => {
+                if open.log.owes_segment() {
+                    tracing::warn!(%group, last = %open.log.last(), "the log was cut and waits for room to go on");
+                    self.owing.insert(group);
+                }
                 self.dirty.insert(group);
             }
             // The log holds what raft has given up, so the two disagree: the replica has to stay closed.

@@ -93,15 +93,16 @@ impl<D: Disk> Executor<D> {
         }
     }
 
-    /// Tries logs again that could not be opened for want of a descriptor.
-    pub(super) fn open_again(
+    /// Tries again what could not be done for want of a descriptor, or of room: logs that are to be opened, and those that
+    /// were cut and are to go on.
+    pub(super) fn try_again(
         &mut self,
         now: Monotonic,
         outside: &mut impl Outside<D>,
         answers: &mut Vec<Event<Payload>>,
     ) {
         match self.short_until {
-            None if self.short.is_empty() => {}
+            None if self.short.is_empty() && self.owing.is_empty() => {}
             None => self.short_until = Some(now + limits::SHORTAGE_INTERVAL),
             Some(until) if now < until => {}
             Some(_) => {
@@ -110,6 +111,22 @@ impl<D: Disk> Executor<D> {
                     if let Some(config) = self.being_opened.get(&group).copied() {
                         self.open(group, config, outside, answers);
                     }
+                }
+                self.pay();
+            }
+        }
+    }
+
+    /// Has cut logs go on, where there is room now.
+    fn pay(&mut self) {
+        for group in std::mem::take(&mut self.owing) {
+            let Some(open) = self.groups.get_mut(&group) else { continue };
+            match open.log.pay() {
+                Ok(()) => {
+                    self.dirty.insert(group);
+                }
+                Err(_) => {
+                    self.owing.insert(group);
                 }
             }
         }

@@ -186,6 +186,36 @@ fn a_follower_vouches_for_nothing_that_its_disk_refused() {
 }
 
 #[test]
+fn a_full_disk_keeps_no_log_from_being_cut_or_thrown_away() {
+    let mut machine = Machine::new();
+    machine.open(GROUP);
+    machine.append(1, &[1, 1, 1]);
+    machine.turn();
+    machine.finish_sync();
+    machine.turn();
+    machine.disk.set_capacity(Some(machine.disk.used_bytes()));
+    machine.effects.push(Effect::Truncate { group: GROUP, from: Index(2) });
+    machine.append_from(2, Offset(1), 2, &[1]);
+    let answers = machine.turn();
+    assert!(matches!(answers[..], [Event::AppendFailed { last, .. }] if last == id(1, 1)), "{answers:?}");
+    let start = LogStart { previous: id(2, 50), offset: Offset(60) };
+    machine.effects.push(Effect::Reset { group: GROUP, start });
+    assert!(machine.turn().is_empty(), "it is not closed");
+    assert_eq!(machine.executor.log(GROUP).unwrap().last(), id(2, 50));
+    // With room it begins to be durable by itself.
+    machine.disk.set_capacity(None);
+    let mut waits = 0;
+    while machine.world.rounds.is_empty() {
+        machine.wait_for_deadline();
+        machine.turn();
+        waits += 1;
+        assert!(waits < 10, "it tries again");
+    }
+    let answers = machine.finish_sync();
+    assert!(matches!(answers[..], [Event::LogDurable { last, .. }] if last == id(2, 50)), "{answers:?}");
+}
+
+#[test]
 fn a_late_sync_vouches_for_nothing_that_was_replaced() {
     let mut machine = Machine::new();
     machine.open(GROUP);

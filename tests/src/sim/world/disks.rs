@@ -291,7 +291,6 @@ impl World {
         let room = self.chance.between(0, 6000);
         self.with_node(id, |node| {
             node.disk.set_capacity(Some(node.disk.used_bytes() + room));
-            node.had_full_disk = true;
             node.is_full = true;
         });
         self.mark(Mark::DiskWasFull);

@@ -238,14 +238,13 @@ impl World {
         }
     }
 
-    /// A group's storage gave up. Only rot of this very log excuses that, or a full disk or a failing sync; after these
-    /// two the operator restarts the broker.
+    /// A group's storage gave up. Only rot of this very log excuses that, or a failing sync, which ends the process.
     pub(super) fn group_failed(&mut self, life: Life, group: GroupId, reason: &str) {
         self.trace(Place::at(life.node, group), "closed", 0, || reason.to_owned());
         if self.closed_by_rot(life, group) {
             return;
         }
-        let excused = |node: &crate::sim::node::Node| node.had_full_disk || node.sync_fails;
+        let excused = |node: &crate::sim::node::Node| node.sync_fails;
         if self.nodes.get(&life.node).is_some_and(excused) {
             self.counts.closed_by_disk += 1;
             self.with_node(life.node, |node| node.dies_after = Some((0, Death::Kill)));
