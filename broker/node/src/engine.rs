@@ -13,6 +13,7 @@ use raftline_shard::types::{DiskSpace, Event};
 use raftline_storage::{RealDisk, StateError};
 use tokio::sync::mpsc;
 
+use crate::ballast;
 use crate::clock::Clock;
 use crate::executor::{CompactionJob, Executor, OpenJob, Removal};
 use crate::handle::Shards;
@@ -128,7 +129,7 @@ impl Engine {
             Arc::new(Lanes::start("compact", limits::COMPACTION_LANES, compact)?)
         };
         let preallocator = {
-            let (shards, pulse) = (shards.clone(), pulse.clone());
+            let (shards, pulse, kept_in) = (shards.clone(), pulse.clone(), data_dir.clone());
             Preallocator::start(
                 disk.clone(),
                 data_dir.clone(),
@@ -139,6 +140,11 @@ impl Engine {
                     }
                     Finding::Space(space) => {
                         tracing::warn!(?space, "free space on the data directory's disk crossed the reserve");
+                        if space == DiskSpace::Enough
+                            && let Err(error) = ballast::keep(&kept_in)
+                        {
+                            tracing::warn!(%error, "no room could be kept for the next start");
+                        }
                         pulse.tell(News::Full(space != DiskSpace::Enough));
                         // Never refused: see `Shards::submit`.
                         let _ = shards.submit(Event::DiskSpace(space));

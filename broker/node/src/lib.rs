@@ -14,6 +14,7 @@
 #![deny(missing_docs)]
 
 pub mod api;
+mod ballast;
 pub mod clock;
 pub mod config;
 pub mod engine;

@@ -1,6 +1,7 @@
 //! A whole broker: started in order, listeners last; stopped in order, leaderships first.
 
 use crate::api::{self, Addresses, Broker, BrokerParts, BrokerService};
+use crate::ballast;
 use crate::clock::Clock;
 use crate::config::{Config, KafkaListener};
 use crate::engine::{Engine, EngineError, EngineOptions};
@@ -196,6 +197,9 @@ async fn run(
     // Only now: a peer that hears this node dials back at once.
     peers.dial(engine.pulse(), clock, &stop, &mut tasks);
     write_address(&address_file, bound)?;
+    if let Err(error) = ballast::keep(&config.data_dir) {
+        tracing::warn!(%error, "no room is kept for the next start: make some, else a full disk refuses it");
+    }
     log_start(config, identity, boot, bound, &advertised, engine.reserve_bytes());
     let addresses = Addresses { grpc: advertised, kafka: kafka_addresses.into_iter().collect() };
 

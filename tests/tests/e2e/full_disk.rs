@@ -46,6 +46,48 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     assert_eq!(found.iter().filter(|value| *value == "before").count(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_start_on_a_disk_without_a_byte_of_room() {
+    let dir = TempDir::with_prefix("raftline-no-room-").expect("a temporary directory");
+    let Some(disk) = SmallDisk::mount(dir.path(), 96) else {
+        println!("skipped: this user may not mount a tmpfs");
+        return;
+    };
+    let extra = ["--disk-reserve", "8MiB", "--default-segment-bytes", "1MiB"];
+    let mut cluster = Cluster::prepare(PROGRAM, "no-room", 3, disk.path(), &extra);
+    cluster.start_all();
+    let client = cluster.client().await;
+    cluster.wait_until_ready(&client, &[]).await;
+    let topic = NewTopic { name: TOPIC.into(), partitions: 1, replication: 3, ..NewTopic::default() };
+    client.admin().create_topic(&topic).await.expect("a topic is created");
+    cluster.wait_until_ready(&client, &[TOPIC]).await;
+    write(&client, "before", PATIENCE).await.expect("there is room");
+
+    // More than once: the room that a start used is kept again for the next.
+    let filler = disk.path().join("filler");
+    for _ in 0..3 {
+        fill(&filler);
+        assert_eq!(disk.free_bytes(), 0);
+        cluster.kill_all();
+        cluster.start_all();
+        let client = cluster.client().await;
+        cluster.wait_until_ready(&client, &[TOPIC]).await;
+        assert_eq!(read(&client).await, ["before"]);
+    }
+    std::fs::remove_file(&filler).expect("the filler goes");
+    write(&client, "after", PATIENCE).await.expect("there is room again");
+    assert_eq!(read(&client).await.last().map(String::as_str), Some("after"));
+}
+
+/// Takes all the room that is left.
+fn fill(path: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("a file");
+    for bytes in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![1; bytes]).is_ok() {}
+    }
+}
+
 /// Writes until a write is refused for good: the brokers look at the disk about once a second. On a busy machine an
 /// answer may be late, which is no refusal.
 async fn refused(client: &Client) -> String {
