@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use raftline_client::proto::ids::PartitionIndex;
-use raftline_client::{Client, ConsumerConfig, NewTopic, ProducerConfig, Record, StartAt};
+use raftline_client::proto::api::ConsumerGroupMember;
+use raftline_client::proto::ids::{Offset, PartitionIndex};
+use raftline_client::{
+    AutoCommit, Client, ConsumerConfig, GroupConsumer, GroupConsumerConfig, NewTopic, ProducerConfig, Record,
+    StartAt, TopicPartition,
+};
 use raftline_tests::cluster::{Cluster, PATIENCE};
 use tempfile::TempDir;
 
@@ -30,11 +34,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     cluster.wait_until_ready(&client, &[TOPIC]).await;
     write(&client, "before", PATIENCE).await.expect("there is room");
 
-    // Somebody else fills the disk to below the reserve.
-    let filler = disk.path().join("filler");
-    let room = disk.free_bytes().saturating_sub(8 << 20);
-    std::fs::write(&filler, vec![1; usize::try_from(room).expect("a small disk")])
-        .expect("room for the filler");
+    let filler = disk.fill();
     let refusal = refused(&client).await;
     assert!(refusal.to_lowercase().contains("disk"), "the refusal says why: {refusal}");
     assert_eq!(read(&client).await.first().map(String::as_str), Some("before"), "reads go on");
@@ -66,7 +66,7 @@ async fn brokers_start_on_a_disk_without_a_byte_of_room() {
     // More than once: the room that a start used is kept again for the next.
     let filler = disk.path().join("filler");
     for _ in 0..3 {
-        fill(&filler);
+        brim(&filler);
         assert_eq!(disk.free_bytes(), 0);
         cluster.kill_all();
         cluster.start_all();
@@ -80,13 +80,85 @@ async fn brokers_start_on_a_disk_without_a_byte_of_room() {
 }
 
 /// Takes all the room that is left.
-fn fill(path: &Path) {
+fn brim(path: &Path) {
     use std::io::Write;
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("a file");
     for bytes in [1 << 20, 4096, 1] {
         while file.write_all(&vec![1; bytes]).is_ok() {}
     }
 }
+
+/// The group's coordinator cannot write: a member reads on, keeps its place, and commits once there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_reads_on_over_a_full_disk() {
+    let dir = TempDir::with_prefix("raftline-full-disk-").expect("a temporary directory");
+    let Some(disk) = SmallDisk::mount(dir.path(), 128) else {
+        println!("skipped: this user may not mount a tmpfs; the simulator fills its disks in any case");
+        return;
+    };
+    let extra = ["--disk-reserve", "16MiB", "--default-segment-bytes", "1MiB"];
+    let mut cluster = Cluster::prepare(PROGRAM, "full-disk-group", 3, disk.path(), &extra);
+    cluster.start_all();
+    let client = cluster.client().await;
+    cluster.wait_until_ready(&client, &[]).await;
+    let topic = NewTopic { name: TOPIC.into(), partitions: 1, replication: 3, ..NewTopic::default() };
+    client.admin().create_topic(&topic).await.expect("a topic is created");
+    cluster.wait_until_ready(&client, &[TOPIC]).await;
+    for number in 0..RECORDS {
+        write(&client, &number.to_string(), PATIENCE).await.expect("there is room");
+    }
+    let config = GroupConsumerConfig {
+        auto_commit: AutoCommit::Every(Duration::from_millis(500)),
+        heartbeat_interval_max: Duration::from_millis(500),
+        ..GroupConsumerConfig::default()
+    };
+    let mut consumer = client.group_consumer("readers", [TOPIC], config);
+    let first = RECORDS / 4;
+    read_on(&mut consumer, 0..first).await;
+    consumer.commit().await.expect("there is room");
+    let before = members_now(&client).await;
+
+    let filler = disk.fill();
+    refused(&client).await;
+    read_on(&mut consumer, first..2 * first).await;
+    consumer.commit().await.expect_err("the coordinator cannot write");
+    read_on(&mut consumer, 2 * first..3 * first).await;
+    assert_eq!(committed(&client).await, Some(Offset(first)), "what was committed is told");
+    assert_eq!(members_now(&client).await, before, "nobody joined, went or moved");
+    for node in cluster.nodes() {
+        assert!(!cluster.log(node).contains("begins anew"), "node {node}: {}", cluster.log(node));
+    }
+
+    std::fs::remove_file(&filler).expect("the filler goes");
+    read_on(&mut consumer, 3 * first..RECORDS).await;
+    let committing = async { while consumer.commit().await.is_err() {} };
+    tokio::time::timeout(PATIENCE, committing).await.expect("there is room again");
+    assert_eq!(committed(&client).await, Some(Offset(RECORDS)));
+    assert_eq!(members_now(&client).await, before, "it is still the same member");
+}
+
+/// Reads these records and no others.
+async fn read_on(consumer: &mut GroupConsumer, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        let next = tokio::time::timeout(PATIENCE, consumer.next());
+        let record = next.await.expect("it reads on").expect("a record");
+        assert_eq!(record.value.as_deref(), Some(number.to_string().as_bytes()));
+    }
+}
+
+/// The members with their epochs and parts. Another broker may coordinate them meanwhile: full disks are not full at once.
+async fn members_now(client: &Client) -> Vec<ConsumerGroupMember> {
+    client.admin().group_members("readers").await.expect("a group").members
+}
+
+/// What the group has committed.
+async fn committed(client: &Client) -> Option<Offset> {
+    let partition = TopicPartition::new(TOPIC, PartitionIndex(0));
+    let found = client.admin().committed_offsets("readers", &[partition]).await.expect("offsets are told");
+    found[0].offset.map(Offset)
+}
+
+const RECORDS: u64 = 40;
 
 /// Writes until a write is refused for good: the brokers look at the disk about once a second. On a busy machine an
 /// answer may be late, which is no refusal.
@@ -143,6 +215,15 @@ impl SmallDisk {
 
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Somebody else fills the disk to below the reserve.
+    fn fill(&self) -> PathBuf {
+        let filler = self.path.join("filler");
+        let room = self.free_bytes().saturating_sub(8 << 20);
+        std::fs::write(&filler, vec![1; usize::try_from(room).expect("a small disk")])
+            .expect("room for the filler");
+        filler
     }
 
     fn free_bytes(&self) -> u64 {

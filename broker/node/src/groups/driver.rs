@@ -11,12 +11,12 @@ use raftline_proto::time::Monotonic;
 use raftline_raft::types::Role;
 use raftline_shard::consumer_groups::Groups;
 use raftline_shard::consumer_groups::codec::{KeyValue, RecordError, earlier};
-use raftline_shard::consumer_groups::limits::GroupsConfig;
+use raftline_shard::consumer_groups::limits::{APPEND_BYTES, GroupsConfig};
 use raftline_shard::consumer_groups::record::GroupRecord;
 use raftline_shard::consumer_groups::types::{Answer, GroupError, GroupRequest, Output, TopicImage};
 use raftline_shard::coordinator::internal::GROUPS_TOPIC;
 use raftline_shard::image::MetadataImage;
-use raftline_shard::types::{Durability, Event, GroupDescription, Reply, RequestId};
+use raftline_shard::types::{Durability, Event, GroupDescription, ProduceError, Reply, RequestId};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,13 +46,25 @@ pub(super) struct Driver {
     next_request: u64,
     /// Keys in an earlier version's layout that the log has records of.
     earlier: BTreeSet<Vec<u8>>,
-    /// Appends that are not acknowledged yet, in the order of the log.
-    appending: VecDeque<Appending>,
+    /// The append that is under way. One at a time: were one refused and a later one not, the log would have records that
+    /// were planned on others which it has not.
+    appending: Option<Appending>,
+    /// What is appended next, in order.
+    queued: VecDeque<Vec<GroupRecord>>,
+    /// Whether the last append was refused: what is said once of it.
+    is_refused: bool,
 }
 
 struct Appending {
     records: Vec<GroupRecord>,
     reply: oneshot::Receiver<OutReply>,
+}
+
+/// What became of an append.
+enum Appended {
+    Done,
+    /// Surely not made: there is no room, or too much is waiting.
+    Refused(String),
 }
 
 /// Why a coordinator cannot go on.
@@ -61,7 +73,7 @@ enum Halt {
     /// It leads no more, or the process stops.
     #[error("another term has begun")]
     Deposed,
-    /// The outcome of an append is unknown: only the log knows.
+    /// The outcome of an append is unknown, and only the log knows; or another term's leader appends.
     #[error("an append failed: {0}")]
     Append(String),
     /// The log cannot be read, or says something that this version does not know.
@@ -91,7 +103,9 @@ impl Driver {
             waiting: HashMap::new(),
             next_request: 0,
             earlier: BTreeSet::new(),
-            appending: VecDeque::new(),
+            appending: None,
+            queued: VecDeque::new(),
+            is_refused: false,
         }
     }
 
@@ -125,9 +139,7 @@ impl Driver {
         let mut outputs = Vec::new();
         self.look_at_topics(&mut outputs);
         self.groups.lead(self.clock.now(), &mut outputs);
-        if let Err(halted) = self.perform(outputs) {
-            return halted;
-        }
+        self.perform(outputs);
         let took = Duration::from_micros(self.clock.monotonic().0.saturating_sub(begun.0));
         tracing::info!(group = %self.group, term = %self.term, records = entries, ?took, "coordinating consumer groups");
         loop {
@@ -203,9 +215,11 @@ impl Driver {
         let image = self.view.image();
         let keys = std::mem::take(&mut self.earlier);
         for batch in self.groups.moved(&keys, &|topic| topic_id(&image, topic)) {
-            let reply = self.append(batch)?;
-            let mut appending = VecDeque::from([Appending { records: Vec::new(), reply }]);
-            acknowledged(&mut appending).await?;
+            let reply = self.append(batch).map_err(Halt::Append)?;
+            let mut appending = Some(Appending { records: Vec::new(), reply });
+            if let (_, Appended::Refused(why)) = acknowledged(&mut appending).await? {
+                return Err(Halt::Append(why));
+            }
             self.put_off();
         }
         tracing::info!(
@@ -273,12 +287,10 @@ impl Driver {
                 self.waiting.insert(id, answer);
                 self.groups.handle(self.clock.now(), id, request, &mut outputs);
             }
-            appended = acknowledged(&mut self.appending) => {
-                let records = appended?;
-                for record in &records {
-                    self.groups.apply(self.clock.now(), record, &mut outputs);
-                }
-            }
+            appended = acknowledged(&mut self.appending) => match appended? {
+                (records, Appended::Done) => self.appended(&records, &mut outputs),
+                (_, Appended::Refused(why)) => self.refused(&why, &mut outputs),
+            },
             changed = self.changes.changed() => {
                 changed.map_err(|_| Halt::Deposed)?;
                 self.look_at_topics(&mut outputs);
@@ -287,18 +299,70 @@ impl Driver {
                 self.groups.tick(self.clock.now(), &mut outputs);
             }
         }
-        self.perform(outputs)
+        self.perform(outputs);
+        Ok(())
     }
 
-    fn perform(&mut self, mut outputs: Vec<Output>) -> Result<(), Halt> {
-        self.answer(&mut outputs);
-        for output in outputs {
-            if let Output::Append { records } = output {
-                let image = self.view.image();
-                let encoded = records.iter().map(|record| record.encode(&|topic| topic_id(&image, topic)));
-                let reply = self.append(encoded)?;
-                self.appending.push_back(Appending { records, reply });
+    fn perform(&mut self, mut outputs: Vec<Output>) {
+        loop {
+            self.answer(&mut outputs);
+            for output in outputs.drain(..) {
+                if let Output::Append { records } = output {
+                    self.queued.push_back(records);
+                }
             }
+            match self.append_queued() {
+                Ok(()) => return,
+                Err(why) => self.refused(&why, &mut outputs),
+            }
+        }
+    }
+
+    /// What was appended is committed.
+    fn appended(&mut self, records: &[GroupRecord], outputs: &mut Vec<Output>) {
+        if std::mem::take(&mut self.is_refused) {
+            let (group, term) = (self.group, self.term);
+            tracing::info!(%group, %term, "the group coordinator can write again");
+        }
+        for record in records {
+            self.groups.apply(self.clock.now(), record, outputs);
+        }
+    }
+
+    /// Nothing was appended. What is queued was planned on it: it goes, too.
+    fn refused(&mut self, why: &str, outputs: &mut Vec<Output>) {
+        if !std::mem::replace(&mut self.is_refused, true) {
+            let (group, term) = (self.group, self.term);
+            tracing::warn!(
+                %group, %term, why,
+                "the group coordinator cannot write: commits and changes of groups are refused, retriable, until it can"
+            );
+        }
+        self.queued.clear();
+        self.groups.refused(self.clock.now(), outputs);
+    }
+
+    /// Begins the next append, if none is under way: of all that is queued, as far as it is one batch of a moderate size.
+    fn append_queued(&mut self) -> Result<(), String> {
+        if self.appending.is_some() {
+            return Ok(());
+        }
+        let image = self.view.image();
+        let (mut records, mut encoded, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some(next) = self.queued.front() {
+            let next: Vec<KeyValue> =
+                next.iter().map(|record| record.encode(&|topic| topic_id(&image, topic))).collect();
+            bytes +=
+                next.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
+            if !encoded.is_empty() && bytes > APPEND_BYTES {
+                break;
+            }
+            encoded.extend(next);
+            records.extend(self.queued.pop_front().into_iter().flatten());
+        }
+        if !records.is_empty() {
+            let reply = self.append(encoded)?;
+            self.appending = Some(Appending { records, reply });
         }
         Ok(())
     }
@@ -316,21 +380,20 @@ impl Driver {
         });
     }
 
-    /// Hands one batch to the shard. Batches of one sender stay in order.
+    /// Hands one batch to the shard, or says why not.
     fn append(
         &self,
         records: impl IntoIterator<Item = KeyValue>,
-    ) -> Result<oneshot::Receiver<OutReply>, Halt> {
-        let failed = |why: String| Halt::Append(why);
+    ) -> Result<oneshot::Receiver<OutReply>, String> {
         let mut builder = Builder::new(Codec::None);
         let now = self.clock.now().wall;
         for (key, value) in records {
             builder
                 .push(now, Some(&key), value.as_deref(), &[])
-                .map_err(|error| failed(format!("a record of {GROUPS_TOPIC}: {error}")))?;
+                .map_err(|error| format!("a record of {GROUPS_TOPIC}: {error}"))?;
         }
         let bytes = builder.build();
-        let checked = batch::validate(&bytes).map_err(|error| failed(error.to_string()))?;
+        let checked = batch::validate(&bytes).map_err(|error| error.to_string())?;
         let (sender, reply) = oneshot::channel();
         let (group, in_term) = (self.group, Some(self.term));
         let deadline = self.clock.after(limits::PRODUCE_TIMEOUT);
@@ -343,10 +406,7 @@ impl Driver {
             durability: Durability::Quorum,
             deadline,
         };
-        match self.shards.request(ReplySink::One(sender), event) {
-            Ok(_) => Ok(reply),
-            Err(busy) => Err(failed(busy.to_string())),
-        }
+        self.shards.request(ReplySink::One(sender), event).map(|_| reply).map_err(|busy| busy.to_string())
     }
 
     /// Tells the groups what topics there are, if that changed.
@@ -381,15 +441,38 @@ fn topic_id(image: &MetadataImage, name: &str) -> Option<u128> {
     image.topic_ids.get(name).map(|id| id.0)
 }
 
-/// The records of the oldest append, once it is acknowledged.
-async fn acknowledged(appending: &mut VecDeque<Appending>) -> Result<Vec<GroupRecord>, Halt> {
-    let Some(oldest) = appending.front_mut() else { return std::future::pending().await };
-    let reply = (&mut oldest.reply).await;
-    let records = appending.pop_front().map(|oldest| oldest.records).unwrap_or_default();
-    match reply {
-        Ok(OutReply::Shard(Reply::Produced(Ok(_)))) => Ok(records),
-        Ok(OutReply::Shard(Reply::Produced(Err(why)))) => Err(Halt::Append(format!("{why:?}"))),
-        Ok(other) => Err(Halt::Append(format!("{other:?}"))),
-        Err(_) => Err(Halt::Deposed),
+/// The records of the append that is under way, once it is known what became of it.
+///
+/// # Errors
+/// If it is not, or nothing can be appended any more.
+async fn acknowledged(appending: &mut Option<Appending>) -> Result<(Vec<GroupRecord>, Appended), Halt> {
+    let Some(under_way) = appending.as_mut() else { return std::future::pending().await };
+    let reply = (&mut under_way.reply).await;
+    let records = appending.take().map(|appending| appending.records).unwrap_or_default();
+    let error = match reply {
+        Ok(OutReply::Shard(Reply::Produced(Ok(_)))) => return Ok((records, Appended::Done)),
+        Ok(OutReply::Shard(Reply::Produced(Err(error)))) => error,
+        Ok(other) => return Err(Halt::Append(format!("{other:?}"))),
+        Err(_) => return Err(Halt::Deposed),
+    };
+    match error {
+        ProduceError::DiskFull { free_bytes, reserve_bytes } => Ok((
+            records,
+            Appended::Refused(format!(
+                "the disk is full: {free_bytes} bytes are free, {reserve_bytes} are to stay free"
+            )),
+        )),
+        ProduceError::Busy => Ok((records, Appended::Refused("too much is waiting".to_owned()))),
+        ProduceError::TooLarge { batch_bytes, bytes_max } => {
+            let why = format!("a batch of {batch_bytes} bytes, {GROUPS_TOPIC} takes {bytes_max}");
+            Ok((records, Appended::Refused(why)))
+        }
+        ProduceError::UnknownGroup
+        | ProduceError::NotLeader { .. }
+        | ProduceError::LeadershipLost { .. }
+        | ProduceError::TimedOut
+        | ProduceError::OutOfOrderSequence { .. }
+        | ProduceError::ProducerFenced { .. }
+        | ProduceError::Stopping => Err(Halt::Append(format!("{error:?}"))),
     }
 }

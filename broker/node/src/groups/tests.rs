@@ -16,7 +16,7 @@ use raftline_raft::types::Role;
 use raftline_shard::consumer_groups::codec::KeyValue;
 use raftline_shard::consumer_groups::limits::GroupsConfig;
 use raftline_shard::consumer_groups::types::{
-    Answer, CommitOffset, GroupRequest, GroupResponse, OffsetCommit, OffsetFetch, TopicPartition,
+    Answer, CommitOffset, GroupError, GroupRequest, GroupResponse, OffsetCommit, OffsetFetch, TopicPartition,
 };
 use raftline_shard::types::{Event, GroupDescription, ProduceError, Produced, Reply, RequestId};
 use std::collections::BTreeMap;
@@ -36,7 +36,8 @@ struct Log {
     batches: Vec<Bytes>,
     end: i64,
     refusal: Option<ProduceError>,
-    refused: usize,
+    /// How often it was read from its beginning.
+    reads: usize,
 }
 
 impl Log {
@@ -151,6 +152,7 @@ fn decide(event: Event<Payload>, log: &mut Log) -> (RequestId, OutReply) {
             (request, OutReply::Described { description, log_bytes: 0 })
         }
         Event::Fetch { request, from, .. } => {
+            log.reads += usize::from(from == Offset::ZERO);
             let is_at =
                 |batch: &&Bytes| BatchView::open(batch).expect("a batch").header().next_offset() > from;
             let batches = log.batches.iter().filter(is_at).cloned().collect();
@@ -160,10 +162,7 @@ fn decide(event: Event<Payload>, log: &mut Log) -> (RequestId, OutReply) {
         Event::Produce { request, in_term, payload, .. } => {
             assert_eq!(in_term, Some(TERM), "it appends in its own term only");
             let reply = match log.refusal.clone() {
-                Some(refusal) => {
-                    log.refused += 1;
-                    Err(refusal)
-                }
+                Some(refusal) => Err(refusal),
                 None => {
                     log.append(payload.bytes());
                     Ok(Produced {
@@ -218,7 +217,7 @@ impl Coordinator {
     async fn ask_when_ready(&self, request: GroupRequest) -> Answer {
         loop {
             let answer = self.ask(request.clone()).await;
-            if answer != Err(raftline_shard::consumer_groups::types::GroupError::CoordinatorLoadInProgress) {
+            if answer != Err(GroupError::CoordinatorLoadInProgress) {
                 return answer;
             }
             tokio::task::yield_now().await;
@@ -297,4 +296,50 @@ async fn what_an_earlier_version_wrote_is_read_and_written_anew_once() {
     assert!(coordinator.ask(commit("one", 3)).await.is_ok());
     assert_eq!(coordinator.committed("one").await, 3);
     coordinator.end().await;
+}
+
+/// A disk without room: the coordinator goes on, without reading its log again, and tells who commits to try again.
+#[tokio::test]
+async fn a_refused_append_ends_nothing() {
+    let shard = FakeShard::start();
+    let coordinator = shard.coordinator();
+    assert!(coordinator.ask_when_ready(commit("group", 5)).await.is_ok());
+    let full = ProduceError::DiskFull { free_bytes: 1, reserve_bytes: 2 };
+    for refusal in [full, ProduceError::Busy] {
+        shard.log.lock().refusal = Some(refusal);
+        for offset in 6..20 {
+            let refused = coordinator.ask(commit("group", offset)).await;
+            assert_eq!(refused, Err(GroupError::CoordinatorNotAvailable));
+            assert_eq!(coordinator.committed("group").await, 5);
+        }
+        // Many at once, some of which wait for each other.
+        let mut answers = Vec::new();
+        for offset in 0..50 {
+            let (answer, answered) = oneshot::channel();
+            let asked = Asked { request: commit("group", offset), answer };
+            coordinator.requests.send(asked).await.expect("it goes on");
+            answers.push(answered);
+        }
+        for answered in answers {
+            assert_eq!(answered.await.expect("an answer"), Err(GroupError::CoordinatorNotAvailable));
+        }
+    }
+    assert!(!coordinator.ended.is_finished());
+    shard.log.lock().refusal = None;
+    assert!(coordinator.ask(commit("group", 9)).await.is_ok());
+    assert_eq!(coordinator.committed("group").await, 9);
+    coordinator.end().await;
+    let log = shard.log.lock();
+    assert_eq!((log.records().len(), log.reads), (2, 1), "two commits, and the log was read once");
+}
+
+/// An append whose outcome nobody knows is looked for in the log.
+#[tokio::test]
+async fn an_append_of_unknown_outcome_ends_the_coordinator() {
+    let shard = FakeShard::start();
+    let coordinator = shard.coordinator();
+    coordinator.committed("group").await;
+    shard.log.lock().refusal = Some(ProduceError::TimedOut);
+    assert_eq!(coordinator.ask(commit("group", 5)).await, Err(GroupError::NotCoordinator));
+    coordinator.ended.await.expect("it ends by itself");
 }

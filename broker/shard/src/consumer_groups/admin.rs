@@ -28,9 +28,9 @@ impl Leading<'_> {
     /// Told once what it shows is committed.
     pub(super) fn consumer_describe(&mut self, group: &str, request: RequestId) {
         match self.groups.get(group) {
-            Some(Body::Consumer(group)) => {
-                let description = group.describe();
-                self.turn.respond_committed(request, GroupResponse::ConsumerDescribed(description));
+            Some(Body::Consumer(described)) => {
+                let response = GroupResponse::ConsumerDescribed(described.describe());
+                self.turn.respond_committed(request, group, response);
             }
             Some(Body::Classic(_)) | None => self.turn.refuse(request, GroupError::GroupIdNotFound),
         }
@@ -87,7 +87,7 @@ impl Leading<'_> {
             self.turn.append_each(offsets);
             self.turn.append(tombstones);
             self.groups.remove(group);
-            self.turn.respond_committed(request, GroupResponse::Done);
+            self.turn.respond_committed(request, group, GroupResponse::Done);
         }
     }
 }

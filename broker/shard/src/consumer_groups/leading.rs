@@ -64,16 +64,10 @@ impl Lead {
     /// A leader with what the log says.
     pub fn load(store: &Store, config: &GroupsConfig, now: Now) -> Self {
         let mut groups = LiveGroups::default();
-        for (id, state) in &store.consumer {
-            let group = ConsumerGroup::load(id, state, config, now.monotonic);
-            groups.insert(id.clone(), Body::Consumer(group));
-        }
-        for (id, value) in &store.classic {
-            // A group changes its type with one batch; should both be there, then members decide.
-            if matches!(groups.get(id), Some(Body::Consumer(group)) if !group.is_empty()) {
-                continue;
+        for id in store.consumer.keys().chain(store.classic.keys()) {
+            if let Some(body) = Body::load(id, store, config, now.monotonic) {
+                groups.insert(id.clone(), body);
             }
-            groups.insert(id.clone(), Body::Classic(ClassicGroup::load(id, value, now.monotonic)));
         }
         let cleanup_at = now.monotonic + config.offsets_check_interval;
         Self { groups, log: Log::default(), expressions: Expressions::default(), cleanup_at }
@@ -95,9 +89,16 @@ impl LiveGroups {
 
     /// Forgets a group. Requests in it were answered before.
     pub fn remove(&mut self, id: &str) {
-        if let Some(Live { armed: Some(deadline), body: _ }) = self.groups.remove(id) {
+        let _ = self.take(id);
+    }
+
+    /// Takes a group out.
+    pub fn take(&mut self, id: &str) -> Option<Body> {
+        let Live { armed, body } = self.groups.remove(id)?;
+        if let Some(deadline) = armed {
             self.timers.remove(&(deadline, id.to_owned()));
         }
+        Some(body)
     }
 
     pub fn get(&self, id: &str) -> Option<&Body> {
@@ -172,6 +173,18 @@ impl LiveGroups {
 }
 
 impl Body {
+    /// A group as its records say; sessions begin now.
+    pub fn load(id: &str, store: &Store, config: &GroupsConfig, now: Monotonic) -> Option<Self> {
+        let consumer = store.consumer.get(id).map(|state| ConsumerGroup::load(id, state, config, now));
+        match (consumer, store.classic.get(id)) {
+            // A group changes its type with one batch; should both be there, then members decide.
+            (Some(group), Some(_)) if !group.is_empty() => Some(Self::Consumer(group)),
+            (_, Some(value)) => Some(Self::Classic(ClassicGroup::load(id, value, now))),
+            (Some(group), None) => Some(Self::Consumer(group)),
+            (None, None) => None,
+        }
+    }
+
     fn is_forgettable(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_forgettable(),
@@ -186,7 +199,7 @@ impl Body {
         }
     }
 
-    fn take_waiting(&mut self) -> Vec<RequestId> {
+    pub fn take_waiting(&mut self) -> Vec<RequestId> {
         match self {
             Self::Classic(group) => group.take_waiting(),
             Self::Consumer(_) => Vec::new(),

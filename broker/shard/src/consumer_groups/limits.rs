@@ -171,6 +171,10 @@ pub const APPEND_BYTES: usize = 256 << 10;
 /// Records of one append that expiry makes; more expires at the next tick.
 pub const EXPIRED_RECORDS_MAX: usize = 1_000;
 
+/// After an append was refused, what is due in its group all the same (a session that ended, a change of topics) is tried
+/// again then.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long the JoinGroup of a member without a session may wait: what the client sends anew after that counts as a
 /// new member (Kafka's `NewMemberJoinTimeoutMs`).
 pub const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);

@@ -31,6 +31,19 @@ pub(super) struct Log {
     withheld: VecDeque<Withheld>,
     /// Offsets with records under way. Invariant: no empty inner maps.
     offsets: BTreeMap<String, BTreeMap<OffsetKey, UnderWay>>,
+    /// Groups with other records under way, and how many. Invariant: no zeros.
+    groups: BTreeMap<String, u64>,
+}
+
+/// What was under way and will never be committed.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// Groups with offsets in it.
+    pub offsets: BTreeSet<String>,
+    /// Groups with other records in it.
+    pub groups: BTreeSet<String>,
+    /// All that waited.
+    pub withheld: Vec<After>,
 }
 
 #[derive(Debug)]
@@ -43,8 +56,8 @@ struct Withheld {
 /// What happens once everything appended before is committed.
 #[derive(Debug)]
 pub(super) enum After {
-    /// A request is answered.
-    Respond { request: RequestId, response: GroupResponse },
+    /// A request about a group is answered.
+    Respond { request: RequestId, group: String, response: GroupResponse },
     /// A classic generation has its assignment.
     Synced { group: String, generation: i32 },
 }
@@ -101,11 +114,11 @@ impl Turn<'_> {
 
     /// Answers once all that is appended by now is committed: at once, if it is. What was planned and may still be
     /// lost is never told.
-    pub fn respond_committed(&mut self, request: RequestId, response: GroupResponse) {
+    pub fn respond_committed(&mut self, request: RequestId, group: &str, response: GroupResponse) {
         if self.log.applied == self.log.appended {
             self.respond(request, Ok(response));
         } else {
-            self.after_commit(After::Respond { request, response });
+            self.after_commit(After::Respond { request, group: String::from(group), response });
         }
     }
 }
@@ -129,8 +142,23 @@ impl Log {
         self.applied += 1;
         if let GroupRecord::Offset { group, topic, partition, value: _ } = record {
             self.offset_applied(group, &(topic.clone(), *partition));
+        } else if let Some(count) = self.groups.get_mut(record.group()) {
+            *count -= 1;
+            if *count == 0 {
+                self.groups.remove(record.group());
+            }
         }
         true
+    }
+
+    /// Nothing that is under way will be committed.
+    pub fn refuse(&mut self) -> Refused {
+        self.applied = self.appended;
+        Refused {
+            offsets: core::mem::take(&mut self.offsets).into_keys().collect(),
+            groups: core::mem::take(&mut self.groups).into_keys().collect(),
+            withheld: self.take_all().into(),
+        }
     }
 
     /// Takes what waits for nothing any more.
@@ -214,6 +242,8 @@ impl Log {
                 let under_way = offsets.entry((topic.clone(), *partition)).or_insert(fresh);
                 under_way.count += 1;
                 under_way.last_is_value = value.is_some();
+            } else {
+                *self.groups.entry(String::from(record.group())).or_default() += 1;
             }
         }
     }

@@ -7,8 +7,9 @@
 //! 2. calls [`Groups::lead`] once its replica leads *and* has applied everything that was in the log when it began to,
 //!    and [`Groups::follow`] when it leads no more, in every term anew;
 //! 3. tells the cluster's topics with [`Groups::topics_changed`] (on every replica), gives requests to [`Groups::handle`] and the time to [`Groups::tick`];
-//! 4. does what the outputs say, in order. An append that it cannot make (log full, leadership lost) it answers with
-//!    `follow`; it may `lead` again once all that it did append is applied. Nothing else is ever appended.
+//! 4. does what the outputs say, in order. An append that was surely not made (no room), and with it all later ones, it
+//!    answers with [`Groups::refused`]; one that it does not know the outcome of with `follow`, and it may `lead` again once
+//!    all that it did append is applied. Nothing else is ever appended.
 //!
 //! # What is visible when
 //!
@@ -53,7 +54,7 @@
 //!
 //! In reading order: [`types`] (requests, answers), [`record`] with [`codec`] (what is written), `store` (what
 //! committed records say), `log` (what is under way), `classic`, `consumer` with `assignor`, `expressions` with
-//! `expression`, `offsets`, `admin`, `expiry`, `checks`, [`limits`].
+//! `expression`, `offsets`, `admin`, `expiry`, `refused`, `checks`, [`limits`].
 
 pub mod codec;
 pub mod limits;
@@ -72,6 +73,7 @@ mod leading;
 mod log;
 mod names;
 mod offsets;
+mod refused;
 mod store;
 mod subscription;
 
@@ -122,7 +124,7 @@ impl Groups {
         }
         while let Some(after) = lead.log.take_ready() {
             match after {
-                After::Respond { request, response } => {
+                After::Respond { request, group: _, response } => {
                     outputs.push(Output::Respond { request, answer: Ok(response) });
                 }
                 After::Synced { group, generation } => {
@@ -182,7 +184,7 @@ impl Groups {
     pub fn follow(&mut self, outputs: &mut Vec<Output>) {
         let Some(mut lead) = self.lead.take() else { return };
         let withheld = lead.log.take_all().into_iter().filter_map(|after| match after {
-            After::Respond { request, response: _ } => Some(request),
+            After::Respond { request, .. } => Some(request),
             After::Synced { .. } => None,
         });
         for request in withheld.chain(lead.groups.take_waiting()) {
@@ -214,7 +216,7 @@ impl Groups {
         let Some(lead) = &mut self.lead else { return };
         while let Some(after) = lead.log.take_overdue(now.monotonic) {
             match after {
-                After::Respond { request, response: _ } => {
+                After::Respond { request, .. } => {
                     let answer = Err(GroupError::CoordinatorNotAvailable);
                     outputs.push(Output::Respond { request, answer });
                 }

@@ -50,7 +50,7 @@ impl Leading<'_> {
         }
         let nothing = records.is_empty();
         self.turn.append_each(records);
-        self.answer_partitions(request, nothing, outcomes);
+        self.answer_partitions(request, &commit.group, nothing, outcomes);
     }
 
     pub(super) fn fetch_offsets(&mut self, fetch: OffsetFetch, request: RequestId) {
@@ -108,7 +108,7 @@ impl Leading<'_> {
         }
         let nothing = records.is_empty();
         self.turn.append_each(records);
-        self.answer_partitions(request, nothing, outcomes);
+        self.answer_partitions(request, &delete.group, nothing, outcomes);
     }
 
     /// Tombstones for all offsets that the group has or is about to have.
@@ -166,12 +166,18 @@ impl Leading<'_> {
         GROUP_OFFSETS_MAX.saturating_sub(offsets)
     }
 
-    fn answer_partitions(&mut self, request: RequestId, nothing: bool, outcomes: Vec<PartitionOutcome>) {
+    fn answer_partitions(
+        &mut self,
+        request: RequestId,
+        group: &str,
+        nothing: bool,
+        outcomes: Vec<PartitionOutcome>,
+    ) {
         let response = GroupResponse::Partitions(outcomes);
         if nothing {
             self.turn.respond(request, Ok(response));
         } else {
-            self.turn.respond_committed(request, response);
+            self.turn.respond_committed(request, group, response);
         }
     }
 

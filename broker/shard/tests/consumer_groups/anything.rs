@@ -158,7 +158,8 @@ impl Fuzz {
                 let ms = [10, 3_000, 20_000, 700_000][self.chance.index(4)];
                 self.world.pass(Duration::from_millis(ms));
             }
-            94..97 => self.world.fail_over(),
+            94..96 => self.world.fail_over(),
+            96 => self.world.refuse(),
             _ => {
                 let partitions = i32::try_from(self.chance.below(6)).expect("small");
                 let id = 1 + u128::from(self.chance.one_in(10));

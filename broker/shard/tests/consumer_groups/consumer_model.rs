@@ -154,7 +154,8 @@ impl Model {
                 let ms = [100, 1_000, 4_000, 22_000][self.chance.index(4)];
                 self.world.pass(Duration::from_millis(ms));
             }
-            88..92 => self.world.fail_over(),
+            88..90 => self.world.fail_over(),
+            90..92 => self.world.refuse(),
             92..94 => {
                 let fresh = self.world.fresh();
                 self.clients[at].restart(fresh);

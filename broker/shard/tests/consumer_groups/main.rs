@@ -12,4 +12,5 @@ mod ledger;
 mod migrating;
 mod model;
 mod offsets;
+mod refused;
 mod world;

@@ -97,7 +97,8 @@ impl Model {
                 let ms = [100, 1_000, 4_000, 12_000][self.chance.index(4)];
                 self.world.pass(Duration::from_millis(ms));
             }
-            90..94 => self.world.fail_over(),
+            90..92 => self.world.fail_over(),
+            92..94 => self.world.refuse(),
             94..97 => {
                 // The process dies; another one with its instance id, if it has one, comes later.
                 let at = self.chance.index(self.clients.len());

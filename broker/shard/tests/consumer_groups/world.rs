@@ -22,8 +22,12 @@ pub struct World {
     pub log: Vec<GroupRecord>,
     /// Appended records.
     pub uncommitted: VecDeque<GroupRecord>,
+    /// Of the batches that these are of, how many records are not committed yet, and whether any is.
+    batches: VecDeque<(usize, bool)>,
     /// Whether what is appended is committed at once.
     pub commits: bool,
+    /// Whether what is appended is refused at once.
+    pub refuses: bool,
     pub answers: BTreeMap<RequestId, Answer>,
     pub unanswered: usize,
     /// What the coordinator was told of topics.
@@ -42,7 +46,9 @@ impl World {
             now,
             log: Vec::new(),
             uncommitted: VecDeque::new(),
+            batches: VecDeque::new(),
             commits: true,
+            refuses: false,
             answers: BTreeMap::new(),
             unanswered: 0,
             topics: None,
@@ -97,6 +103,12 @@ impl World {
     /// Commits one appended record.
     pub fn commit_one(&mut self) -> bool {
         let Some(record) = self.uncommitted.pop_front() else { return false };
+        if let Some((left, is_begun)) = self.batches.front_mut() {
+            (*left, *is_begun) = (*left - 1, true);
+            if *left == 0 {
+                self.batches.pop_front();
+            }
+        }
         let (key, value) = record.encode(&|_| None);
         assert_eq!(GroupRecord::decode(&key, value.as_deref()).as_ref(), Ok(&record));
         let mut outputs = Vec::new();
@@ -108,6 +120,18 @@ impl World {
 
     pub fn commit_all(&mut self) {
         while self.commit_one() {}
+    }
+
+    /// What is appended is not made, as on a full disk. Batches are made as a whole or not at all.
+    pub fn refuse(&mut self) {
+        while matches!(self.batches.front(), Some((_, true))) {
+            self.commit_one();
+        }
+        self.uncommitted.clear();
+        self.batches.clear();
+        let mut outputs = Vec::new();
+        self.groups.refused(self.now, &mut outputs);
+        self.take_outputs(outputs);
     }
 
     /// Lets time pass, with all that becomes due on the way.
@@ -129,6 +153,7 @@ impl World {
         let mut outputs = Vec::new();
         self.groups.follow(&mut outputs);
         self.uncommitted.clear();
+        self.batches.clear();
         self.carry_out(outputs);
         let mut groups = Groups::new(self.config.clone());
         for record in &self.log {
@@ -171,6 +196,9 @@ impl World {
 
     pub fn carry_out(&mut self, outputs: Vec<Output>) {
         self.take_outputs(outputs);
+        if self.refuses && !self.uncommitted.is_empty() {
+            self.refuse();
+        }
         if self.commits {
             self.commit_all();
         }
@@ -186,6 +214,7 @@ impl World {
                 }
                 Output::Append { records } => {
                     assert!(!records.is_empty(), "an append of nothing");
+                    self.batches.push_back((records.len(), false));
                     self.uncommitted.extend(records);
                 }
             }

@@ -13,7 +13,10 @@ pub(super) fn refusal(group: &str, found: &GroupError) -> Error {
         GroupError::CoordinatorLoadInProgress => busy(),
         GroupError::CoordinatorNotAvailable => error(
             ErrorCode::TimedOut,
-            format!("group `{group}`: the change took too long and may or may not happen: ask again"),
+            format!(
+                "group `{group}`: the change is not known to be written (it took too long, or the brokers have no room \
+                 for it): ask again; see `raftline cluster health` if that goes on"
+            ),
         ),
         GroupError::GroupIdNotFound => not_found(&group),
         GroupError::NonEmptyGroup => not_empty(&group),

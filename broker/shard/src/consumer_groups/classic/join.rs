@@ -173,7 +173,11 @@ impl ClassicGroup {
                 joined.members = Vec::new();
                 joined.leader = old_leader.unwrap_or_default();
             }
-            turn.after_commit(After::Respond { request, response: GroupResponse::Joined(joined) });
+            turn.after_commit(After::Respond {
+                request,
+                group: self.id.clone(),
+                response: GroupResponse::Joined(joined),
+            });
             return;
         }
         if let Some(member) = self.members.get_mut(&id) {

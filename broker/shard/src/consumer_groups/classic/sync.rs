@@ -108,7 +108,7 @@ impl ClassicGroup {
             self.maybe_complete_join(turn);
         }
         if self.state == State::Empty {
-            turn.respond_committed(request, GroupResponse::Left(left));
+            turn.respond_committed(request, &self.id, GroupResponse::Left(left));
         } else {
             turn.respond(request, Ok(GroupResponse::Left(left)));
         }

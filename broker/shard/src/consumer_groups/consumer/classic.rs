@@ -92,14 +92,14 @@ impl ConsumerGroup {
             skip_assignment: false,
             members: Vec::new(),
         };
-        turn.respond_committed(request, GroupResponse::Joined(joined));
+        turn.respond_committed(request, &self.id, GroupResponse::Joined(joined));
     }
 
     /// A member asks for its part.
     pub fn sync_classic(&mut self, sync: &SyncGroup, request: RequestId, turn: &mut Turn<'_>) {
         let synced = self.synced(sync, turn);
         match synced {
-            Ok(synced) => turn.respond_committed(request, GroupResponse::Synced(synced)),
+            Ok(synced) => turn.respond_committed(request, &self.id, GroupResponse::Synced(synced)),
             Err(error) => turn.refuse(request, error),
         }
     }
@@ -179,7 +179,7 @@ impl ConsumerGroup {
             self.fence(&gone, catalog, turn, &mut plan);
         }
         turn.append_each(plan);
-        turn.respond_committed(request, GroupResponse::Left(left));
+        turn.respond_committed(request, &self.id, GroupResponse::Left(left));
     }
 
     fn leaving(&self, leaving: &LeavingMember) -> Result<String, GroupError> {

@@ -31,6 +31,12 @@ pub(super) struct Following {
 }
 
 impl Following {
+    /// Looks at the topics at `at`, whatever has changed.
+    pub fn look_again(&mut self, at: Monotonic) {
+        self.rests_until = Some(at);
+        self.is_behind = true;
+    }
+
     /// When the group looks at topics that came while it rested.
     pub fn deadline(&self) -> Option<Monotonic> {
         self.rests_until.filter(|_| self.is_behind)

@@ -68,7 +68,7 @@ impl ConsumerGroup {
             heartbeat_interval_ms: millis(turn.config.consumer_heartbeat_interval),
             assignment: (beat.member_epoch == 0 || full || !told).then_some(after.assigned),
         };
-        turn.respond_committed(request, GroupResponse::ConsumerHeartbeat(answer));
+        turn.respond_committed(request, &self.id, GroupResponse::ConsumerHeartbeat(answer));
     }
 
     /// Whether the member of this id may speak, in this epoch. Changes nothing.

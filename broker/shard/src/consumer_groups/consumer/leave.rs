@@ -36,7 +36,7 @@ impl ConsumerGroup {
             heartbeat_interval_ms: 0,
             assignment: None,
         };
-        turn.respond_committed(request, GroupResponse::ConsumerHeartbeat(answer));
+        turn.respond_committed(request, &self.id, GroupResponse::ConsumerHeartbeat(answer));
     }
 
     /// What is due by now.

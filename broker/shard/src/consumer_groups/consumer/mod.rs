@@ -79,6 +79,28 @@ impl ConsumerGroup {
         Self { id: id.to_owned(), state: state.clone(), sessions, following: Following::default() }
     }
 
+    /// What was planned and refused is forgotten: the group is as `committed` says. Members that it still has live on; what
+    /// is due is tried again at `again` at the earliest.
+    #[must_use]
+    pub fn taken_back(self, mut committed: Self, again: Monotonic) -> Self {
+        for (id, session) in &mut committed.sessions {
+            let Some(earlier) = self.sessions.get(id) else {
+                // It was about to go.
+                session.ends = again;
+                continue;
+            };
+            session.ends = earlier.ends.max(again);
+            // Only whoever has to give up something according to what is committed.
+            session.revoke_by = session.revoke_by.map(|by| earlier.revoke_by.map_or(by, |by| by.max(again)));
+            session.rejoin_by = earlier.rejoin_by.map(|by| by.max(again));
+        }
+        committed.following = self.following;
+        if !committed.is_empty() {
+            committed.following.look_again(again);
+        }
+        committed
+    }
+
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
         self.state.members.is_empty()
