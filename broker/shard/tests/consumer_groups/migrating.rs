@@ -413,3 +413,27 @@ fn a_static_member_takes_its_place_in_the_other_protocol() {
     let answer = world.call(heartbeat(&back.member_id, back.generation));
     assert_eq!(code(&answer), 27, "it joins again, as in any classic group: {answer:?}");
 }
+
+/// The group's epoch moves with whoever goes; classic members do not know it yet. Told `ILLEGAL_GENERATION`, clients would drop
+/// what they have at once and be as new.
+#[test]
+fn who_stays_when_the_last_consumer_goes_keeps_what_it_has_until_it_joins_again() {
+    let mut world = world(8);
+    assert_eq!(say(&mut world, entering("new")), "1 [0, 1, 2, 3, 4, 5, 6, 7]");
+    let mut classic = Client::new(Kind::Cooperative, "");
+    let mut new = Client::new(Kind::Consumer, "new");
+    (new.epoch, new.owned) = (1, (0..8).collect());
+    for _ in 0..10 {
+        new.step(&mut world);
+        classic.step(&mut world);
+    }
+    assert_eq!((classic.owned.len(), new.owned.len()), (4, 4));
+    let epoch = classic.epoch;
+    assert_eq!(code(&world.call(heartbeat(&classic.id, epoch))), 0);
+    assert_eq!(say(&mut world, beat("new", -1)), "-1");
+    assert_eq!(code(&world.call(heartbeat(&classic.id, epoch))), 27);
+    for _ in 0..5 {
+        classic.step(&mut world);
+    }
+    assert_eq!((classic.owned, classic.epoch), ((0..8).collect(), epoch + 1));
+}

@@ -109,7 +109,7 @@ impl ConsumerGroup {
             }
         };
         let value = ClassicValue {
-            generation: self.group_value().epoch,
+            generation: self.generation(),
             protocol_type: super::classic::CONSUMER.to_owned(),
             leader: members.first().map(|(id, _, _)| (*id).clone()),
             state_timestamp: turn.now.wall,
@@ -118,6 +118,14 @@ impl ConsumerGroup {
         };
         let offers = members.iter().map(|(id, _, classic)| ((*id).clone(), classic.protocols.clone()));
         Some(ClassicGroup::from_consumer(&self.id, &value, offers.collect(), turn.now.monotonic))
+    }
+
+    /// The generation of the group as a classic one: the latest epoch that a member knows, so that these members hear
+    /// `REBALANCE_IN_PROGRESS` and keep what they have until they have joined again. The group's own epoch has moved with
+    /// whoever went, and no member was told: with that one all would be put out (`ILLEGAL_GENERATION`).
+    fn generation(&self) -> i32 {
+        let known = self.state.currents.values().map(|current| current.member_epoch).max();
+        known.filter(|epoch| *epoch > 0).unwrap_or_else(|| self.group_value().epoch)
     }
 
     /// Whether every member speaks the classic protocol, and there is one.
