@@ -176,7 +176,9 @@ impl Engine {
         let mut threads = Vec::with_capacity(configs.len());
         let mut generations = Vec::with_capacity(configs.len());
         for (number, (config, inbox)) in configs.into_iter().zip(receivers).enumerate() {
-            let executor = Executor::new(disk.clone(), &data_dir, config.shard)?;
+            let named = Arc::clone(&view);
+            let executor = Executor::new(disk.clone(), &data_dir, config.shard)?
+                .named_by(Arc::new(move |group| named.place_of(group)));
             generations.push(executor.state_generation());
             let links = Links {
                 shard: number,

@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use raftline_proto::command::TrimReason;
 use raftline_proto::ids::{GroupId, Index};
@@ -84,6 +85,7 @@ pub struct Executor<D: Disk> {
     compactions: Compactions,
     sync: SyncState,
     lazy: LazyState,
+    names: Names,
     bytes_appended: u64,
 }
 
@@ -121,6 +123,9 @@ enum LazyState {
     ChangedSince(Monotonic),
 }
 
+/// What people call a group: topic and partition.
+pub type Names = Arc<dyn Fn(GroupId) -> String + Send + Sync>;
+
 impl<D: Disk> Executor<D> {
     /// An executor for one shard of the broker at `data_dir`, which exists.
     ///
@@ -150,12 +155,19 @@ impl<D: Disk> Executor<D> {
             sync: SyncState::Idle,
             lazy: LazyState::Clean,
             bytes_appended: 0,
+            names: Arc::new(|group| format!("group {group}")),
         };
         if shard == 0 {
             let file = executor.groups_dir.clone();
             executor.find_trash().map_err(|source| StateError::Io { file, source })?;
         }
         Ok(executor)
+    }
+
+    /// What people call a group, for the log.
+    #[must_use]
+    pub fn named_by(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// Performs `effects` in order. Answers that are there at once are appended to `answers`.

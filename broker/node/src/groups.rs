@@ -122,7 +122,7 @@ impl GroupCoordinators {
                 again.arrange();
             }
         });
-        tracing::debug!(%group, %term, "coordinating consumer groups");
+        tracing::debug!(partition = self.view.place_of(group), %term, "coordinating consumer groups");
         Seat { term, requests, vacate }
     }
 

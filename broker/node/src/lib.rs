@@ -10,7 +10,7 @@
 //! - [`incoming`]: the listener, [`wrong_door`]: who came to the wrong one; [`peer`]: the transport between brokers, `leader_news` and `leaderships`: what they
 //!   tell each other of who leads what; [`api`]: the clients' door; `kafka`: the same
 //!   for Kafka's clients; `groups`: the coordinators of their consumer groups; `stamp`: the time of append;
-//! - [`clock`], [`limits`], `log_limit`.
+//! - [`clock`], [`limits`], `log_limit`, `leader_lines`.
 #![deny(missing_docs)]
 
 pub mod api;
@@ -27,6 +27,7 @@ pub mod incoming;
 mod intake;
 mod kafka;
 pub mod lanes;
+mod leader_lines;
 mod leader_news;
 mod leaderships;
 pub mod limits;

@@ -170,6 +170,7 @@ impl<S: PeerSender> PulseThread<S> {
                 }
             }
             self.peers.flush();
+            self.view.say_new_leaders(self.clock.monotonic());
         }
     }
 }

@@ -228,6 +228,7 @@ impl<S: PeerSender> World<S> {
         let took = self.clock.monotonic().since(self.sync_began);
         if took >= limits::SLOW_SYNC {
             tracing::warn!(shard = self.links.shard, ?took, "a sync took long: look at the disk");
+            self.links.view.note_slow_sync(took, self.clock.monotonic());
         }
     }
 
@@ -287,6 +288,13 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
     }
 
     fn publish_image(&mut self, image: Arc<MetadataImage>) {
+        let before = self.links.view.image();
+        // Otherwise there is nothing to look for, however many topics there are.
+        if image.topics.len() < before.topics.len() {
+            for gone in before.topics.values().filter(|topic| !image.topics.contains_key(&topic.id)) {
+                tracing::info!(topic = gone.name, partitions = gone.partitions.len(), "topic deleted");
+            }
+        }
         self.links.view.set_image(Arc::clone(&image));
         self.links.shards.tell_others(self.links.shard, || Event::Image(Arc::clone(&image)));
     }
@@ -295,19 +303,31 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
         let known = self.links.view.leader(group).and_then(|known| known.leader);
         match leader {
             Some(leader) if known != Some(leader) => {
-                tracing::info!(%group, %term, %leader, "leader changed");
+                let partition = || self.links.view.place_of(group);
+                tracing::debug!(partition = partition(), %term, %leader, "leader changed");
+                self.links.view.note_new_leader(group, leader, self.clock.monotonic());
             }
-            Some(_) | None => tracing::debug!(%group, %term, ?leader, ?role, "role or term changed"),
+            Some(_) | None => {
+                let partition = || self.links.view.place_of(group);
+                tracing::debug!(partition = partition(), %term, ?leader, ?role, "role or term changed");
+            }
         }
         self.links.view.set_leader(group, GroupLeader { term, leader, role });
     }
 
     fn alarm(&mut self, group: GroupId, alarm: ShardAlarm) {
-        tracing::error!(%group, ?alarm, "alarm: this cannot happen unless there is a bug, or a peer or disk lies");
+        let partition = self.links.view.place_of(group);
+        tracing::error!(
+            partition,
+            ?alarm,
+            "alarm: this cannot happen unless there is a bug, or a peer or disk lies"
+        );
+        self.links.view.note_alarm(group, format!("{alarm:?}"));
     }
 
     fn group_failed(&mut self, group: GroupId, reason: &str) {
-        tracing::error!(%group, reason, "replica closed: its storage failed");
+        let partition = self.links.view.place_of(group);
+        tracing::error!(partition, reason, "replica closed: its storage failed");
         self.links.view.set_failed(group, reason.to_owned());
     }
 
@@ -316,7 +336,7 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
     }
 
     fn in_sync(&mut self, group: GroupId, term: Term, nodes: Vec<NodeId>) {
-        tracing::debug!(%group, %term, ?nodes, "replicas in sync");
+        tracing::debug!(partition = self.links.view.place_of(group), %term, ?nodes, "replicas in sync");
         self.links.view.set_in_sync(group, term, nodes);
     }
 
@@ -326,7 +346,8 @@ impl<S: PeerSender> Outside<RealDisk> for World<S> {
     }
 
     fn group_deleted(&mut self, group: GroupId) {
-        tracing::info!(%group, "replica deleted with its topic");
+        // By now its topic has no name: that was told when the topic went.
+        tracing::debug!(%group, "replica deleted with its topic");
         self.links.view.remove_group(group);
     }
 

@@ -1,10 +1,11 @@
 //! What the shards publish about the node, for the doors to read without asking a shard.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::leader_lines::{self, LeaderLines};
 use crate::leaderships::Leaderships;
 use crate::payload::LeaderNews;
 use arc_swap::ArcSwap;
@@ -13,6 +14,7 @@ use raftline_proto::ids::{GroupId, Index, NodeId, Term};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::Role;
 use raftline_shard::image::{MetadataImage, TopicImage};
+use raftline_shard::pulse::Condition;
 use raftline_shard::types::LivenessChange;
 use tokio::sync::watch;
 
@@ -30,7 +32,27 @@ pub struct NodeView {
     /// The peers that were heard of since the start.
     peers: RwLock<BTreeMap<NodeId, PeerState>>,
     visit: AtomicU64,
+    /// What the log is to say of leaders.
+    leader_lines: LeaderLines,
+    /// How each node said it is, this one too.
+    conditions: RwLock<BTreeMap<NodeId, Condition>>,
+    /// What cannot be, and was: the last of it.
+    alarms: RwLock<Alarms>,
+    /// The longest sync that was too long, of late.
+    slow_sync: RwLock<Option<(Duration, Monotonic)>>,
 }
+
+/// Alarms since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Alarms {
+    /// How many there were.
+    pub count: u64,
+    /// The last of them, oldest first.
+    pub last: VecDeque<(GroupId, String)>,
+}
+
+/// So many alarms are kept.
+const ALARMS_KEPT: usize = 16;
 
 /// What is known of a peer's node.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +85,10 @@ impl Default for NodeView {
             applied_elsewhere: RwLock::default(),
             peers: RwLock::default(),
             visit: AtomicU64::new(1),
+            leader_lines: LeaderLines::default(),
+            conditions: RwLock::default(),
+            alarms: RwLock::default(),
+            slow_sync: RwLock::default(),
         }
     }
 }
@@ -200,7 +226,62 @@ impl NodeView {
             let at = topic.partitions.iter().position(|partition| partition.group == group)?;
             Some(format!("{}/{at}", topic.name))
         });
-        found.unwrap_or_else(|| format!("group {group}"))
+        found.unwrap_or_else(|| unnamed(group))
+    }
+
+    /// Another leader leads the group: for the log, which tells it a moment later together with others.
+    pub(crate) fn note_new_leader(&self, group: GroupId, leader: NodeId, now: Monotonic) {
+        self.leader_lines.note(group, leader, now);
+    }
+
+    /// Tells what leaders have changed, if it is time to.
+    pub(crate) fn say_new_leaders(&self, now: Monotonic) {
+        let Some(leaders) = self.leader_lines.due(now) else { return };
+        let image = self.image();
+        let mut names = HashMap::from([(GroupId::COORDINATOR, unnamed(GroupId::COORDINATOR))]);
+        for topic in image.topics.values() {
+            for (partition, at) in topic.partitions.iter().zip(0..) {
+                if leaders.contains_key(&partition.group) {
+                    names.insert(partition.group, format!("{}/{at}", topic.name));
+                }
+            }
+        }
+        tracing::info!("leaders changed: {}", leader_lines::line(&leaders, &names));
+    }
+
+    /// How the node said it is; as if all were well, if it never said.
+    #[must_use]
+    pub fn condition(&self, node: NodeId) -> Condition {
+        self.conditions.read().get(&node).cloned().unwrap_or_default()
+    }
+
+    /// What could not be, and was.
+    #[must_use]
+    pub fn alarms(&self) -> Alarms {
+        self.alarms.read().clone()
+    }
+
+    pub(crate) fn note_alarm(&self, group: GroupId, text: String) {
+        let mut alarms = self.alarms.write();
+        alarms.count += 1;
+        alarms.last.push_back((group, text));
+        if alarms.last.len() > ALARMS_KEPT {
+            alarms.last.pop_front();
+        }
+    }
+
+    /// The longest of the syncs that took too long `within` the last moments; `None` if none did.
+    #[must_use]
+    pub fn slow_sync(&self, now: Monotonic, within: Duration) -> Option<Duration> {
+        self.slow_sync.read().filter(|(_, at)| now.since(*at) < within).map(|(took, _)| took)
+    }
+
+    pub(crate) fn note_slow_sync(&self, took: Duration, now: Monotonic) {
+        let mut slowest = self.slow_sync.write();
+        let is_worse = |(known, at): (Duration, Monotonic)| took >= known || now.since(at) >= SLOW_SYNC_KEPT;
+        if slowest.is_none_or(is_worse) {
+            *slowest = Some((took, now));
+        }
     }
 
     /// Why a group's replica is closed, if its storage failed.
@@ -269,7 +350,10 @@ impl NodeView {
                 PeerState::Up { visit: self.visit.fetch_add(1, Ordering::Relaxed) }
             }
             LivenessChange::Down => PeerState::Down { since: now },
-            LivenessChange::Condition(_) => return,
+            LivenessChange::Condition(condition) => {
+                self.conditions.write().insert(node, condition.clone());
+                return;
+            }
         };
         self.peers.write().insert(node, state);
         self.changed();
@@ -279,6 +363,17 @@ impl NodeView {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
+
+/// What a group is called that is no partition, or none any more.
+fn unnamed(group: GroupId) -> String {
+    match group {
+        GroupId::COORDINATOR => "the coordinator's log".to_owned(),
+        group => format!("group {group}"),
+    }
+}
+
+/// A sync that took too long is told of for so long.
+pub(crate) const SLOW_SYNC_KEPT: Duration = Duration::from_secs(60);
 
 /// How long a group that has just come about may take to elect its first leader before it counts as one without.
 const FIRST_LEADER_WAIT: Duration = Duration::from_secs(2);
@@ -381,6 +476,38 @@ mod tests {
         assert!(view.is_closed_on(NodeId(2), GROUP) && !view.is_closed_on(NodeId(3), GROUP));
         view.heard_of_closed(NodeId(2), Vec::new());
         assert!(!view.is_closed_on(NodeId(2), GROUP));
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_and_what_goes_wrong_is_kept() {
+        let view = NodeView::default();
+        assert_eq!(view.condition(NodeId(2)), Condition::default());
+        let off = Condition { clock_off: true, stuck: vec![1], ..Condition::default() };
+        view.set_liveness(NodeId(2), &LivenessChange::Condition(off.clone()), Monotonic::ZERO);
+        assert_eq!(view.condition(NodeId(2)), off);
+        assert!(!view.is_alive(NodeId(2)), "that it answers is told apart");
+        for number in 0..ALARMS_KEPT + 3 {
+            view.note_alarm(GROUP, number.to_string());
+        }
+        let alarms = view.alarms();
+        assert_eq!((alarms.count, alarms.last.len()), (19, ALARMS_KEPT));
+        assert_eq!(alarms.last.back(), Some(&(GROUP, "18".to_owned())));
+        let at = |seconds| Monotonic::ZERO + Duration::from_secs(seconds);
+        for (took, when) in [(3, 10), (2, 20)] {
+            view.note_slow_sync(Duration::from_secs(took), at(when));
+        }
+        let within = |now| view.slow_sync(at(now), Duration::from_secs(60)).map(|took| took.as_secs());
+        assert_eq!((within(69), within(70)), (Some(3), None), "the longest, for a minute");
+        view.note_slow_sync(Duration::from_secs(2), at(75));
+        assert_eq!(within(80), Some(2));
+    }
+
+    #[test]
+    fn a_group_has_the_name_of_its_partition() {
+        let (view, _) = with_topic();
+        assert_eq!(view.place_of(GROUP), "t/0");
+        assert_eq!(view.place_of(GroupId::COORDINATOR), "the coordinator's log");
+        assert_eq!(view.place_of(GroupId(9)), "group 9");
     }
 
     #[test]

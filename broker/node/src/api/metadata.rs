@@ -8,11 +8,12 @@ use raftline_proto::api::{
     BrokerInfo, ConfigEntry, CreateTopicRequest, DescribeTopicReply, DescribeTopicRequest, Error, ErrorCode,
     MetadataReply, MetadataRequest, PartitionInfo, TopicInfo,
 };
-use raftline_proto::ids::GroupId;
-use raftline_proto::metadata::PLAINTEXT;
+use raftline_proto::ids::{GroupId, NodeId};
+use raftline_proto::metadata::{PLAINTEXT, PartitionRecord};
 use raftline_shard::coordinator::configs::{CONFIG_KEYS, effective};
 use raftline_shard::coordinator::internal::is_internal;
 use raftline_shard::image::TopicImage;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tonic::Request;
 
@@ -128,15 +129,39 @@ pub(crate) async fn wait_for_topic(broker: &Broker, name: &str) {
     drop(tokio::time::timeout(TOPIC_READY_WAIT, ready).await);
 }
 
+/// The replicas that can be counted on: open on brokers that answer, and caught up as the last leader saw them.
+fn in_sync(
+    broker: &Broker,
+    alive: &BTreeSet<NodeId>,
+    record: &PartitionRecord,
+    leader: Option<NodeId>,
+) -> Vec<u32> {
+    let (view, own) = (&broker.view, broker.identity.node());
+    let is_open = |node: NodeId| match node == own {
+        true => view.failure(record.group).is_none(),
+        false => alive.contains(&node) && !view.is_closed_on(node, record.group),
+    };
+    let caught_up = view.in_sync(record.group);
+    let is_caught_up = |node| {
+        // Before its first leader has said who is in sync, all that are up are as good.
+        Some(node) == leader || caught_up.as_ref().is_none_or(|nodes| nodes.contains(&node))
+    };
+    let replicas = record.replicas.iter().copied();
+    replicas.filter(|node| is_open(*node) && is_caught_up(*node)).map(|node| node.0).collect()
+}
+
 fn topic_info(broker: &Broker, topic: &TopicImage) -> TopicInfo {
+    let alive = broker.view.alive();
     let partitions = topic.partitions.iter().zip(0..).map(|(record, partition)| {
         let known = broker.view.leader(record.group);
+        let leader = known.and_then(|group| group.leader);
         PartitionInfo {
             partition,
             group: record.group.0,
             replicas: record.replicas.iter().map(|node| node.0).collect(),
-            leader_node: known.and_then(|group| group.leader).map(|node| node.0),
+            leader_node: leader.map(|node| node.0),
             term: known.map_or(0, |group| group.term.0),
+            in_sync: in_sync(broker, &alive, record, leader),
         }
     });
     TopicInfo {

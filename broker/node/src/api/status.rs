@@ -5,14 +5,16 @@ use super::errors::{self, Place};
 use super::{Broker, forward::Seat};
 use crate::limits;
 use crate::payload::OutReply;
+use crate::view::SLOW_SYNC_KEPT;
 use raftline_proto::api::broker_client::BrokerClient;
 use raftline_proto::api::{
-    AdminReply, Error, ErrorCode, FollowerStatus, NodeStatusReply, NodeStatusRequest, PeerStatus,
-    ReplicaStatus, TransferRequest,
+    AdminReply, AlarmStatus, Condition, Error, ErrorCode, FollowerStatus, NodeStatusReply, NodeStatusRequest,
+    PeerStatus, ReplicaStatus, TransferRequest,
 };
 use raftline_proto::ids::{GroupId, NodeId};
 use raftline_raft::types::Role;
 use raftline_shard::image::MetadataImage;
+use raftline_shard::pulse;
 use raftline_shard::types::{Event, GroupDescription, Reply};
 use std::collections::BTreeMap;
 use tonic::Request;
@@ -40,18 +42,46 @@ pub(super) async fn node_status(broker: &Broker, request: NodeStatusRequest) -> 
         connected: state.connected,
         alive: alive.contains(&node),
         last_error: state.last_error,
+        condition: Some(condition(&broker.view.condition(node))),
     });
+    let now = broker.clock.monotonic();
+    let alarms = broker.view.alarms();
+    let (descriptors_open, descriptors_max) = descriptors();
+    let slow_sync = broker.view.slow_sync(now, SLOW_SYNC_KEPT).unwrap_or_default();
     let free = rustix::fs::statvfs(broker.identity.directory());
     NodeStatusReply {
         node: own.0,
         incarnation: broker.identity.incarnation().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        uptime_ms: broker.clock.monotonic().0 / 1000,
+        uptime_ms: now.0 / 1000,
         disk_free_bytes: free.map_or(0, |facts| facts.f_bavail.saturating_mul(facts.f_frsize)),
         disk_reserve_bytes: broker.reserve_bytes,
         replicas,
         peers: peers.collect(),
+        condition: Some(condition(&broker.view.condition(own))),
+        alarm_count: alarms.count,
+        alarms: alarms.last.into_iter().map(|(group, text)| alarm(&names, group, text)).collect(),
+        descriptors_open,
+        descriptors_max,
+        slow_sync_ms: u64::try_from(slow_sync.as_millis()).unwrap_or(u64::MAX),
     }
+}
+
+fn condition(condition: &pulse::Condition) -> Condition {
+    let pulse::Condition { stuck, full, clock_off, .. } = condition;
+    Condition { stuck_shards: stuck.clone(), disk_full: *full, clock_off: *clock_off }
+}
+
+fn alarm(names: &BTreeMap<GroupId, (String, u32)>, group: GroupId, text: String) -> AlarmStatus {
+    let (topic, partition) = names.get(&group).cloned().unwrap_or_default();
+    AlarmStatus { group: group.0, topic, partition, text }
+}
+
+/// How many descriptors this process has open, and how many it may have; zeros where the system does not say.
+fn descriptors() -> (u64, u64) {
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+    let max = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    (open, max.unwrap_or(0))
 }
 
 /// Topic and partition of every group with a replica on `own`; the coordinator's are empty.

@@ -89,13 +89,13 @@ impl<D: Disk> Executor<D> {
         match open.log.write() {
             Ok(()) => {
                 if std::mem::take(&mut open.full) {
-                    tracing::info!(%group, last = %open.log.last(), "the disk takes appends again");
+                    tracing::info!(partition = (self.names)(group), last = %open.log.last(), "the disk takes appends again");
                 }
             }
             Err(AppendError { last, source }) => {
                 // Once, not for every retry: a leader tries again several times a second.
                 if !std::mem::replace(&mut open.full, true) {
-                    tracing::warn!(%group, %last, error = %source, "the disk refuses appends");
+                    tracing::warn!(partition = (self.names)(group), %last, error = %source, "the disk refuses appends");
                 }
                 if !std::mem::replace(&mut open.refused, true) {
                     self.refused.push(group);
@@ -130,7 +130,12 @@ impl<D: Disk> Executor<D> {
         match change(&mut open.log) {
             Ok(()) => {
                 if open.log.owes_segment() {
-                    tracing::warn!(%group, last = %open.log.last(), "the log was cut and waits for room to go on");
+                    let last = open.log.last();
+                    tracing::warn!(
+                        partition = (self.names)(group),
+                        %last,
+                        "the log was cut and waits for room to go on"
+                    );
                     self.owing.insert(group);
                 }
                 self.dirty.insert(group);
@@ -176,7 +181,9 @@ impl<D: Disk> Executor<D> {
                 self.dirty.insert(group);
             }
             // What is left stays; the next round of retention tries again.
-            Err(error) => tracing::warn!(%group, %error, "old segments could not be removed"),
+            Err(error) => {
+                tracing::warn!(partition = (self.names)(group), %error, "old segments could not be removed")
+            }
         }
         // What is below the limit and stayed nevertheless was not kept for it: a file could not be written.
         if let Some(first_left) = open.log.first_left(below, commit_limit)

@@ -109,7 +109,7 @@ impl<D: Disk> Executor<D> {
                     outside.compact(CompactionJob { group, compaction });
                 }
                 Err(error) => {
-                    tracing::warn!(%group, %error, "a log cannot be compacted now; it is tried again later");
+                    tracing::warn!(partition = (self.names)(group), %error, "a log cannot be compacted now; it is tried again later");
                     self.dirty.insert(group);
                     answers.push(Event::CompactionFailed { group });
                 }
@@ -144,7 +144,7 @@ impl<D: Disk> Executor<D> {
             }
             Err(error) => {
                 if !matches!(error, CompactionError::Cancelled) {
-                    tracing::warn!(%group, %error, "a log could not be compacted; it is tried again later");
+                    tracing::warn!(partition = (self.names)(group), %error, "a log could not be compacted; it is tried again later");
                 }
                 answers.push(Event::CompactionFailed { group });
                 return;
@@ -156,7 +156,7 @@ impl<D: Disk> Executor<D> {
                 if (facts.clean_through, facts.tombstones_before)
                     >= (rule.through, rule.tombstones_before) =>
             {
-                tracing::debug!(%group, ?facts, "log compacted");
+                tracing::debug!(partition = (self.names)(group), ?facts, "log compacted");
                 answers.push(Event::Compacted { group, rule });
             }
             // The log was cut at its front, or began anew, while the job ran.
@@ -166,7 +166,7 @@ impl<D: Disk> Executor<D> {
                 outside.sync_failed(&source);
             }
             Err(error @ AdoptError::Io { .. }) => {
-                tracing::warn!(%group, %error, "a compacted log could not be taken over; it is tried again later");
+                tracing::warn!(partition = (self.names)(group), %error, "a compacted log could not be taken over; it is tried again later");
                 answers.push(Event::CompactionFailed { group });
             }
         }

@@ -57,12 +57,12 @@ impl<D: Disk> Executor<D> {
                 let recovery = log.recovery();
                 if recovery.bytes_cut > 0 || recovery.bytes_settled > 0 {
                     tracing::info!(
-                        %group, dir = %dir.display(), last = %log.last(), bytes_cut = recovery.bytes_cut,
+                        partition = (self.names)(group), dir = %dir.display(), last = %log.last(), bytes_cut = recovery.bytes_cut,
                         bytes_settled = recovery.bytes_settled,
                         "log recovered: a torn tail that was never acknowledged is cut, the rest synced again"
                     );
                 }
-                tracing::debug!(%group, ?recovery, "log opened");
+                tracing::debug!(partition = (self.names)(group), ?recovery, "log opened");
                 // All that was found is durable now, and may be vouched for.
                 if log.durable_position() > self.state.get(group).floor {
                     self.state.note_floor(group, log.durable_position());
@@ -85,7 +85,7 @@ impl<D: Disk> Executor<D> {
             }
             // Others may let go of theirs. Nothing is wrong with the log.
             Err(OpenError::Io { source, .. }) if is_shortage(&source) => {
-                tracing::warn!(%group, error = %source, "a log waits for a descriptor");
+                tracing::warn!(partition = (self.names)(group), error = %source, "a log waits for a descriptor");
                 self.being_opened.insert(group, config);
                 self.short.push(group);
             }

@@ -169,7 +169,7 @@ impl<D: Disk> Executor<D> {
         if error.is_damage() {
             self.fail(group, error.to_string(), outside, answers);
         } else if !matches!(error, ReadError::Trimmed { .. }) {
-            tracing::warn!(%group, %error, "entries could not be read now");
+            tracing::warn!(partition = (self.names)(group), %error, "entries could not be read now");
         }
     }
 

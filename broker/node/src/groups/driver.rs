@@ -115,11 +115,11 @@ impl Driver {
             halted = self.coordinate() => halted,
             () = vacate.cancelled() => Halt::Deposed,
         };
-        let (group, term) = (self.group, self.term);
+        let (partition, term) = (self.view.place_of(self.group), self.term);
         match halted {
-            Halt::Deposed => tracing::debug!(%group, %term, "no longer coordinating consumer groups"),
-            Halt::Append(_) => tracing::info!(%group, %term, %halted, "the group coordinator begins anew"),
-            Halt::Log(_) => tracing::error!(%group, %term, %halted, "the group coordinator cannot begin"),
+            Halt::Deposed => tracing::debug!(partition, %term, "no longer coordinating consumer groups"),
+            Halt::Append(_) => tracing::info!(partition, %term, %halted, "the group coordinator begins anew"),
+            Halt::Log(_) => tracing::error!(partition, %term, %halted, "the group coordinator cannot begin"),
         }
         let mut outputs = Vec::new();
         self.groups.follow(&mut outputs);
@@ -141,7 +141,7 @@ impl Driver {
         self.groups.lead(self.clock.now(), &mut outputs);
         self.perform(outputs);
         let took = Duration::from_micros(self.clock.monotonic().0.saturating_sub(begun.0));
-        tracing::info!(group = %self.group, term = %self.term, records = entries, ?took, "coordinating consumer groups");
+        tracing::info!(partition = self.view.place_of(self.group), term = %self.term, records = entries, ?took, "coordinating consumer groups");
         loop {
             if let Err(halted) = self.step().await {
                 return halted;

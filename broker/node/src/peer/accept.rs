@@ -240,7 +240,11 @@ async fn receive(
                         let reason =
                             format!("node {} sent what this node cannot keep: {malformed}", remote.node);
                         if dropped.is_news(&reason) {
-                            tracing::error!(%group, %reason, "replica closed");
+                            tracing::error!(
+                                partition = service.view.place_of(group),
+                                %reason,
+                                "replica closed"
+                            );
                         }
                         service.view.set_failed(group, reason.clone());
                         if service.shards.submit_when_room(Event::Failed { group, reason }).await.is_err() {

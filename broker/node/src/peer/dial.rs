@@ -34,6 +34,7 @@ pub(super) struct Dialler {
     told: Told,
     /// What was logged last, and how often it happened since.
     logged: (String, u32),
+    reach: Reach,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,17 @@ enum Told {
     Connected,
     Broken,
     ProcessGone,
+}
+
+/// Whether the peer was ever reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Nobody knows yet.
+    Never,
+    /// It was not, and the log says so.
+    Missed,
+    /// It was.
+    Was,
 }
 
 /// Why there is no connection.
@@ -71,7 +83,7 @@ impl Dialler {
     ) -> Self {
         let address = address.to_owned();
         let logged = (String::new(), 0);
-        Self { shared, peer, address, pulse, clock, told: Told::Nothing, logged }
+        Self { shared, peer, address, pulse, clock, told: Told::Nothing, logged, reach: Reach::Never }
     }
 
     pub(super) async fn run(mut self) {
@@ -120,6 +132,7 @@ impl Dialler {
         });
         self.tell(Told::Connected);
         self.logged = (String::new(), 0);
+        self.reach = Reach::Was;
         tracing::info!(
             peer = %self.peer, address = %self.address, incarnation = %control.remote.incarnation,
             boot = %control.remote.boot, "connected to peer"
@@ -246,12 +259,17 @@ impl Dialler {
         }
         let (peer, address) = (self.peer, &self.address);
         match ended {
+            // Once for as long as it lasts, whatever the reasons. Of one that was there the pulse says that it is down.
+            Ended::NotReached { .. } if self.reach == Reach::Never => {
+                tracing::warn!(%peer, %address, error = %text, "peer cannot be reached: it is tried again and again");
+                self.reach = Reach::Missed;
+            }
             Ended::NotReached { .. } => {
-                tracing::info!(%peer, %address, error = %text, "peer cannot be reached");
+                tracing::debug!(%peer, %address, error = %text, "peer cannot be reached");
             }
             Ended::Refused(_) => tracing::error!(%peer, %address, reason = %text, "refused by peer"),
             Ended::Unfit(_) => tracing::error!(%peer, %address, reason = %text, "peer refused"),
-            Ended::Broke(_) => tracing::warn!(%peer, %address, error = %text, "connection to peer lost"),
+            Ended::Broke(_) => tracing::info!(%peer, %address, error = %text, "connection to peer lost"),
         }
         self.logged = (text, 0);
     }
