@@ -1,10 +1,13 @@
-//! `raftline cluster`: status, health, nodes.
+//! `raftline cluster`: status, health ([`health`]), nodes.
+
+pub mod health;
 
 use crate::NOT_HEALTHY;
 use crate::cli::Common;
 use crate::output::{self, Output, print, print_json, table};
 use crate::patience;
 use clap::Subcommand;
+use health::Health;
 use raftline_client::proto::api::{MetadataReply, NodeStatusReply, ReplicaStatus};
 use raftline_client::proto::ids::NodeId;
 use raftline_client::{Admin, AdminError};
@@ -17,7 +20,7 @@ use std::process::ExitCode;
 pub enum ClusterCommand {
     /// The cluster at a glance.
     Status,
-    /// Whether all is well: exit code 0 if so, 10 if not, and why.
+    /// Whether all is well: exit code 0 if so, 10 if not, and why. Warnings do not count.
     Health,
     /// Every broker: address, version, disk, what it leads.
     Nodes,
@@ -71,81 +74,21 @@ pub async fn run(common: &Common, command: ClusterCommand) -> anyhow::Result<Exi
 /// A cluster that cannot be reached, or does not answer in time, is not healthy either.
 async fn health(common: &Common) -> anyhow::Result<ExitCode> {
     let looked = patience::bounded(common, async { look(&common.client().await?.admin()).await }).await;
-    let problems = looked.map_or_else(|error| vec![format!("{error:#}")], |sight| problems(&sight));
+    let unreached = |error| Health { problems: vec![format!("{error:#}")], ..Health::default() };
+    let Health { problems, warnings } = looked.map_or_else(unreached, |sight| Health::of(&sight));
     let healthy = problems.is_empty();
     match common.output {
-        Output::Json => print_json(&json!({ "healthy": healthy, "problems": problems }))?,
-        Output::Text if healthy => print("healthy\n")?,
-        Output::Text => print(&format!("not healthy:\n  {}\n", problems.join("\n  ")))?,
+        Output::Json => {
+            print_json(&json!({ "healthy": healthy, "problems": problems, "warnings": warnings }))?;
+        }
+        Output::Text => {
+            let mut text = if healthy { "healthy\n".to_owned() } else { "not healthy:\n".to_owned() };
+            text.extend(problems.iter().map(|problem| format!("  {problem}\n")));
+            text.extend(warnings.iter().map(|warning| format!("warning: {warning}\n")));
+            print(&text)?;
+        }
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(NOT_HEALTHY) })
-}
-
-/// Entries that a follower may be behind without being called so: under load a few are always on the way.
-const LAG_ENTRIES: u64 = 1000;
-
-/// More problems than this are counted instead of listed.
-const PROBLEMS_LISTED: usize = 50;
-
-/// Everything that is not as it should be.
-pub fn problems(sight: &Sight) -> Vec<String> {
-    let mut problems = Vec::new();
-    if sight.metadata.cluster_id.is_empty() {
-        problems.push("the cluster has not formed yet: a majority of the brokers has to be up once".into());
-    }
-    if sight.metadata.coordinator_node.is_none() {
-        problems.push("the coordinator has no leader: a majority of its voters has to be up".into());
-    }
-    for (node, status) in &sight.nodes {
-        match status {
-            Err(error @ AdminError::NodeSilent { .. }) => problems.push(error.to_string()),
-            Err(error) => problems.push(format!("node {node} could not be asked: {error}")),
-            Ok(status) => problems.extend(node_problems(status)),
-        }
-    }
-    for topic in &sight.metadata.topics {
-        for partition in topic.partitions.iter().filter(|partition| partition.leader_node.is_none()) {
-            let place = format!("{}/{}", topic.name, partition.partition);
-            let replicas = output::nodes(&partition.replicas);
-            problems
-                .push(format!("{place} has no leader: a majority of its replicas ({replicas}) has to be up"));
-        }
-    }
-    if problems.len() > PROBLEMS_LISTED {
-        let more = problems.len() - PROBLEMS_LISTED;
-        problems.truncate(PROBLEMS_LISTED);
-        problems.push(format!("and {more} more"));
-    }
-    problems
-}
-
-fn node_problems(status: &NodeStatusReply) -> Vec<String> {
-    let node = status.node;
-    let mut problems = Vec::new();
-    if status.disk_free_bytes < status.disk_reserve_bytes {
-        let (free, reserve) =
-            (output::bytes(status.disk_free_bytes), output::bytes(status.disk_reserve_bytes));
-        problems.push(format!(
-            "node {node} has {free} of disk left, less than its reserve of {reserve}: it takes no records"
-        ));
-    }
-    for peer in status.peers.iter().filter(|peer| !peer.alive && peer.node != node) {
-        let why = if peer.last_error.is_empty() { String::new() } else { format!(" ({})", peer.last_error) };
-        problems.push(format!("node {node} does not hear node {} at {}{why}", peer.node, peer.address));
-    }
-    for replica in &status.replicas {
-        let place = place(replica);
-        if !replica.failure.is_empty() {
-            problems.push(format!("node {node} has closed {place}: {}", replica.failure));
-        }
-        for follower in &replica.followers {
-            let behind = replica.commit_index.saturating_sub(follower.matched_index);
-            if follower.alive && behind > LAG_ENTRIES {
-                problems.push(format!("node {} is {behind} entries behind in {place}", follower.node));
-            }
-        }
-    }
-    problems
 }
 
 /// `topic/partition`, or what group 0 is.
@@ -233,7 +176,7 @@ fn totals(metadata: &MetadataReply) -> (usize, usize, usize) {
 }
 
 fn status_json(sight: &Sight) -> Value {
-    let problems = problems(sight);
+    let Health { problems, warnings } = Health::of(sight);
     let (topics, partitions, leaderless) = totals(&sight.metadata);
     json!({
         "cluster": sight.metadata.cluster_name,
@@ -245,13 +188,14 @@ fn status_json(sight: &Sight) -> Value {
         "nodes": nodes_json(sight),
         "healthy": problems.is_empty(),
         "problems": problems,
+        "warnings": warnings,
     })
 }
 
 fn status_text(sight: &Sight) -> String {
     let metadata = &sight.metadata;
     let (topics, partitions, leaderless) = totals(metadata);
-    let problems = problems(sight);
+    let Health { problems, .. } = Health::of(sight);
     let health = match problems.len() {
         0 => "healthy".to_owned(),
         1 => format!("not healthy: {}", problems[0]),
@@ -265,58 +209,4 @@ fn status_text(sight: &Sight) -> String {
         metadata.cluster_name,
         nodes_text(sight)
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use raftline_client::proto::api::{FollowerStatus, PartitionInfo, PeerStatus, TopicInfo};
-
-    fn healthy() -> Sight {
-        let partition = PartitionInfo { leader_node: Some(1), replicas: vec![1], ..PartitionInfo::default() };
-        let topic = TopicInfo { name: "t".into(), partitions: vec![partition], ..TopicInfo::default() };
-        let metadata = MetadataReply {
-            cluster_id: "1".into(),
-            coordinator_node: Some(1),
-            topics: vec![topic],
-            ..MetadataReply::default()
-        };
-        let replica =
-            ReplicaStatus { group: 1, topic: "t".into(), commit_index: 5000, ..ReplicaStatus::default() };
-        let status = NodeStatusReply {
-            node: 1,
-            disk_free_bytes: 2,
-            disk_reserve_bytes: 1,
-            replicas: vec![replica],
-            ..NodeStatusReply::default()
-        };
-        Sight { metadata, nodes: BTreeMap::from([(1, Ok(status))]) }
-    }
-
-    fn check(change: impl FnOnce(&mut Sight, &mut NodeStatusReply), named: &str) {
-        let mut sight = healthy();
-        let mut status = sight.nodes[&1].clone().expect("up");
-        change(&mut sight, &mut status);
-        if sight.nodes[&1].is_ok() {
-            sight.nodes.insert(1, Ok(status));
-        }
-        let problems = problems(&sight);
-        assert!(problems.len() == 1 && problems[0].contains(named), "{problems:?} should name `{named}`");
-    }
-
-    #[test]
-    fn every_ill_is_named() {
-        assert_eq!(problems(&healthy()), Vec::<String>::new());
-        check(|sight, _| sight.metadata.cluster_id.clear(), "not formed");
-        check(|sight, _| sight.metadata.coordinator_node = None, "coordinator");
-        check(|sight, _| sight.metadata.topics[0].partitions[0].leader_node = None, "t/0 has no leader");
-        check(|_, status| status.disk_free_bytes = 0, "disk");
-        check(|_, status| status.replicas[0].failure = "bad sector".into(), "bad sector");
-        let follower = FollowerStatus { node: 7, matched_index: 1, alive: true };
-        check(|_, status| status.replicas[0].followers = vec![follower], "node 7 is 4999 entries behind");
-        let peer = PeerStatus { node: 9, address: "b:9".into(), ..PeerStatus::default() };
-        check(|_, status| status.peers = vec![peer], "node 9 at b:9");
-        let down = AdminError::NodeSilent { node: 1, reason: "refused".into() };
-        check(|sight, _| drop(sight.nodes.insert(1, Err(down))), "node 1 does not answer");
-    }
 }

@@ -4,6 +4,7 @@ use crate::cli::Common;
 use crate::clock;
 use crate::cluster::{Sight, look, place};
 use crate::output::{self, Output, print, print_json, table};
+use crate::topic::is_under_replicated;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use raftline_client::Admin;
@@ -84,6 +85,7 @@ async fn list(common: &Common, admin: &Admin, topic: Option<String>) -> anyhow::
             let documents: Vec<Value> = all.map(|(topic, partition)| json!({
                 "topic": topic, "partition": partition.partition, "group": partition.group,
                 "leader": partition.leader_node, "term": partition.term, "replicas": partition.replicas,
+                "in_sync": partition.in_sync, "under_replicated": is_under_replicated(partition),
             })).collect();
             Ok(print_json(&documents)?)
         }
@@ -95,11 +97,16 @@ async fn list(common: &Common, admin: &Admin, topic: Option<String>) -> anyhow::
                         output::node(partition.leader_node),
                         partition.term.to_string(),
                         output::nodes(&partition.replicas),
+                        output::nodes(&partition.in_sync),
+                        if is_under_replicated(partition) { "under-replicated".into() } else { "ok".into() },
                         partition.group.to_string(),
                     ]
                 })
                 .collect();
-            Ok(print(&table(&["PARTITION", ">LEADER", ">TERM", "REPLICAS", ">GROUP"], &rows))?)
+            Ok(print(&table(
+                &["PARTITION", ">LEADER", ">TERM", "REPLICAS", "IN SYNC", "STATE", ">GROUP"],
+                &rows,
+            ))?)
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::cli::Common;
 use crate::output::{self, Output, print, print_json, table};
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use raftline_client::proto::api::{ConfigEntry, TopicInfo};
+use raftline_client::proto::api::{ConfigEntry, PartitionInfo, TopicInfo};
 use raftline_client::proto::ids::PartitionIndex;
 use raftline_client::{Admin, ErrorCode, NewTopic, StartAt};
 use serde_json::json;
@@ -131,11 +131,19 @@ async fn list(common: &Common, admin: &Admin) -> anyhow::Result<()> {
                 topic.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(0);
             let leaderless =
                 topic.partitions.iter().filter(|partition| partition.leader_node.is_none()).count();
+            let under_replicated = topic.partitions.iter().filter(|of| is_under_replicated(of)).count();
+            let mut ills = Vec::new();
+            if leaderless > 0 {
+                ills.push(format!("{leaderless} without a leader"));
+            }
+            if under_replicated > 0 {
+                ills.push(format!("{under_replicated} under-replicated"));
+            }
             vec![
                 topic.name.clone(),
                 topic.partitions.len().to_string(),
                 replication.to_string(),
-                if leaderless == 0 { "ok".into() } else { format!("{leaderless} without a leader") },
+                if ills.is_empty() { "ok".into() } else { ills.join(", ") },
             ]
         })
         .collect();
@@ -208,13 +216,15 @@ fn describe_text(topic: &TopicInfo, ranges: &[Option<(u64, u64)>], configs: &[Co
                 output::node(partition.leader_node),
                 partition.term.to_string(),
                 output::nodes(&partition.replicas),
+                output::nodes(&partition.in_sync),
                 offset(|range| range.0),
                 offset(|range| range.1),
                 partition.group.to_string(),
             ]
         })
         .collect();
-    let headings = [">PARTITION", ">LEADER", ">TERM", "REPLICAS", ">FROM OFFSET", ">UP TO", ">GROUP"];
+    let headings =
+        [">PARTITION", ">LEADER", ">TERM", "REPLICAS", "IN SYNC", ">FROM OFFSET", ">UP TO", ">GROUP"];
     let rows_of_configs: Vec<Vec<String>> = configs
         .iter()
         .map(|config| {
@@ -253,6 +263,11 @@ fn done(common: &Common, document: serde_json::Value, text: &str) -> anyhow::Res
     }
 }
 
+/// Whether a replica is closed, out of reach, or not caught up.
+pub fn is_under_replicated(partition: &PartitionInfo) -> bool {
+    partition.replicas.iter().any(|node| !partition.in_sync.contains(node))
+}
+
 /// A topic as every command prints it.
 pub fn topic_json(topic: &TopicInfo) -> serde_json::Value {
     let partitions: Vec<_> = topic
@@ -265,6 +280,8 @@ pub fn topic_json(topic: &TopicInfo) -> serde_json::Value {
                 "leader": partition.leader_node,
                 "term": partition.term,
                 "replicas": partition.replicas,
+                "in_sync": partition.in_sync,
+                "under_replicated": is_under_replicated(partition),
             })
         })
         .collect();

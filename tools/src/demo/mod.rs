@@ -267,7 +267,7 @@ impl Stage<'_> {
         loop {
             self.processes.check_running()?;
             let sight = cluster::look(&client.admin()).await?;
-            let mut problems = cluster::problems(&sight);
+            let mut problems = cluster::health::Health::of(&sight).problems;
             if problems.is_empty() && sight.nodes.len() == self.nodes as usize {
                 problems.extend(lagging(&sight));
                 if problems.is_empty() {
