@@ -39,7 +39,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) use admin::{decide, rehearse};
 pub(crate) use groups::make_groups_topic;
 pub(crate) use metadata::{auto_create, wait_for_topic};
-pub use register::{Addresses, register};
+pub use register::{Addresses, register, registered};
 
 /// What the service is made of.
 pub struct BrokerParts {

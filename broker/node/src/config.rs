@@ -25,6 +25,8 @@ pub use sources::{Origin, command};
 /// A broker's configuration, every value checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Whether it is for development, in front of somebody's eyes.
+    pub dev: bool,
     /// This broker's number.
     pub node: NodeId,
     /// The cluster's name.
@@ -191,7 +193,7 @@ fn cores() -> usize {
 
 fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
     let reader = Reader { values };
-    reader.required("dev", "true or false", |text| text.parse::<bool>().ok())?;
+    let dev: bool = reader.required("dev", "true or false", |text| text.parse().ok())?;
     let adopts_copy: bool = reader.required("adopt-copy", "true or false", |text| text.parse().ok())?;
     let copies = if adopts_copy { Copies::Taken } else { Copies::Refused };
     let node = NodeId(reader.number("node-id", 1, u64::from(u32::MAX))?);
@@ -217,6 +219,7 @@ fn resolve(values: &Values, cores: usize) -> Result<Config, ConfigError> {
     let replication_max = u64::try_from(REPLICAS_MAX.min(VOTERS_MAX)).unwrap_or(1);
     let default_replication = u64::try_from(peers.len().min(3)).unwrap_or(1);
     Ok(Config {
+        dev,
         node,
         cluster_name,
         data_dir,

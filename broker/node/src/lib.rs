@@ -4,7 +4,7 @@
 //! with [`run`], which is the whole of the binary `raftlined`.
 //!
 //! In reading order:
-//! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`] serve it;
+//! - [`server`]: how a broker starts and stops; [`config`], [`identity`], [`logging`], [`shutdown`], `greeting` serve it;
 //! - [`engine`]: the threads; `shard_thread` (the turn), [`inbox`], [`handle`] and [`payload`] (the way in),
 //!   [`executor`] (effects on disk), [`sync_pool`], [`lanes`], [`preallocator`], [`scrubber`], [`view`] (what is published);
 //! - [`incoming`]: the listener, [`wrong_door`]: who came to the wrong one; [`peer`]: the transport between brokers, `leader_news` and `leaderships`: what they
@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod executor;
+mod greeting;
 mod groups;
 pub mod handle;
 pub mod identity;
@@ -100,7 +101,8 @@ fn run_broker(config: Config, unread: &[String]) -> ExitCode {
     };
     let served = runtime.block_on(async {
         let asked = Stop::on_signals().map_err(server::ServeError::Signals)?;
-        server::serve(config, asked).await
+        let greet = greeting::greet(&config);
+        server::serve_and_tell(config, asked, greet).await
     });
     // What still runs (a connection that did not end in time) has nothing left to talk to.
     runtime.shutdown_background();

@@ -81,11 +81,32 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
+/// Where clients reach a broker that serves them.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// The gRPC listener.
+    pub grpc: String,
+    /// Each Kafka listener, with its name.
+    pub kafka: Vec<(String, String)>,
+}
+
 /// Runs a broker until it is asked to stop.
 ///
 /// # Errors
 /// Why it did not start, or stopped unasked.
-pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
+pub async fn serve(config: Config, asked: Stop) -> Result<(), ServeError> {
+    serve_and_tell(config, asked, |_| {}).await
+}
+
+/// The same; tells once the cluster has formed and knows this broker.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_and_tell(
+    mut config: Config,
+    asked: Stop,
+    ready: impl FnOnce(&Ready) + Send + 'static,
+) -> Result<(), ServeError> {
     // The parents of what is made are synced up to the directory's own parent, which a relative path does not name.
     config.data_dir = std::path::absolute(&config.data_dir)
         .map_err(|error| io("resolve the data directory's path", error))?;
@@ -114,7 +135,10 @@ pub async fn serve(mut config: Config, asked: Stop) -> Result<(), ServeError> {
     // Before anybody hears of this node.
     let noted = identity.note_shards(engine.generations().to_vec());
     let ended = match noted {
-        Ok(()) => run(&config, &asked, Own { identity: &identity, boot, clock }, &peers, &mut engine).await,
+        Ok(()) => {
+            let own = Own { identity: &identity, boot, clock };
+            run(&config, &asked, own, &peers, &mut engine, ready).await
+        }
         Err(error) => Err(error.into()),
     };
     // However it ended: an engine that is left behind goes on writing into a directory that may be removed or belong
@@ -145,6 +169,7 @@ async fn run(
     own: Own<'_>,
     peers: &Peers,
     engine: &mut Engine,
+    ready: impl FnOnce(&Ready) + Send + 'static,
 ) -> Result<(), ServeError> {
     let Own { identity, boot, clock } = own;
     let address_file = config.data_dir.join(ADDRESS_FILE);
@@ -201,7 +226,13 @@ async fn run(
         tracing::warn!(%error, "no room is kept for the next start: make some, else a full disk refuses it");
     }
     log_start(config, identity, boot, bound, &advertised, engine.reserve_bytes());
+    let told = Ready { grpc: advertised.clone(), kafka: kafka_addresses.clone() };
     let addresses = Addresses { grpc: advertised, kafka: kafka_addresses.into_iter().collect() };
+    let (registered, wanted) = (Arc::clone(&broker), addresses.clone());
+    tasks.spawn(async move {
+        api::registered(&registered, &wanted).await;
+        ready(&told);
+    });
 
     let ended = tokio::select! {
         () = asked.in_order.cancelled() => Ok(()),

@@ -49,6 +49,14 @@ pub async fn register(broker: &Broker, addresses: &Addresses) -> String {
     }
 }
 
+/// Waits until the cluster knows this broker at these addresses; for ever, if the process stops before.
+pub async fn registered(broker: &Broker, addresses: &Addresses) {
+    wait_until(broker, addresses).await;
+    if !is_registered(broker, addresses) {
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn wait_until(broker: &Broker, addresses: &Addresses) {
     let mut changes = broker.view.changes();
     while !is_registered(broker, addresses) && changes.changed().await.is_ok() {}

@@ -168,12 +168,16 @@ pub const KEYS: &[Key] = &[
         "SIZE",
         "Free space below which no records are taken [default: 256MiB or a twentieth of the disk]",
     ),
-    one(
-        "group-initial-rebalance-delay-ms",
-        "MS",
-        "3000",
-        "How long an empty consumer group waits for more members before it assigns its partitions",
-    ),
+    Key {
+        // Whoever tries something out waits for its first record.
+        dev_default: Some("0"),
+        ..one(
+            "group-initial-rebalance-delay-ms",
+            "MS",
+            "3000",
+            "How long an empty consumer group waits for more members before it assigns its partitions",
+        )
+    },
     one("group-min-session-timeout-ms", "MS", "6000", "Shortest session that a group's member may ask for"),
     one(
         "group-consumer-session-timeout-ms",
@@ -207,10 +211,14 @@ pub const KEYS: &[Key] = &[
     one("cleanup-interval-ms", "MS", "30000", "How often partitions look for records to delete or compact"),
     one("drain-timeout-ms", "MS", "5000", "How long a stop may take to hand leadership over"),
     one("log-format", "text|json", "text", "How log lines look"),
-    one(
-        "log-level",
-        "FILTER",
-        "info",
-        "Which log lines are written: error, warn, info, debug, trace, or per module",
-    ),
+    Key {
+        // The terminal belongs to whoever types there; what matters is greeted with.
+        dev_default: Some("warn"),
+        ..one(
+            "log-level",
+            "FILTER",
+            "info",
+            "Which log lines are written: error, warn, info, debug, trace, or per module",
+        )
+    },
 ];

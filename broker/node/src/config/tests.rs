@@ -37,6 +37,7 @@ fn dev_needs_nothing_else() {
     assert_eq!(config.node, NodeId(1));
     assert_eq!(config.grpc, "127.0.0.1:9192");
     assert!(config.auto_create_topics);
+    assert!(config.dev && config.log_level == "warn" && config.groups.initial_rebalance_delay.is_zero());
     assert_eq!(config.default_replication, 1);
     assert_eq!(config.peers, BTreeMap::from([(NodeId(1), "127.0.0.1:9192".to_owned())]));
 }
