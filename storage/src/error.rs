@@ -17,10 +17,11 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Bytes that were known to be durable are not there as they were written. They are not cut, because they may
-    /// have been acknowledged: restore the file, or let the replica be built anew from its peers.
+    /// have been acknowledged: the file has to be put back.
     #[error(
-        "{}: damaged at byte {at} (log position {position}, durable floor {floor}): {reason}. Nothing was cut; \
-         restore this file or build the replica anew from its peers",
+        "{}: damaged at byte {at} (log position {position}, durable floor {floor}): {reason}. Nothing was cut. \
+         Stop the broker, put the file back as it was, and start it; nothing builds a replica anew yet, and the others go \
+         on as long as they are a majority",
         file.display()
     )]
     Corrupt {

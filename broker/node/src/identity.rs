@@ -111,7 +111,7 @@ pub enum IdentityError {
     /// There is data, but nothing that says whose.
     #[error(
         "the data directory {} has data (`{entry}`) but no identity file: put `{file}` back from where the data \
-         came from, or choose an empty directory",
+         came from and start once with --adopt-copy; for a new broker choose an empty directory",
         directory.display(),
         file = file::NAME
     )]
@@ -123,8 +123,9 @@ pub enum IdentityError {
     },
     /// The identity file is not what was written.
     #[error(
-        "the identity file {} is damaged ({reason}): restore it from a backup; if that is impossible, this node has to \
-         come back with an empty directory and be replaced in the cluster",
+        "the identity file {} is damaged ({reason}): put a copy back that was made since the broker's last \
+         start, and start once with --adopt-copy. Without one this node cannot take part any more, and nothing replaces it \
+         yet",
         path.display()
     )]
     Damaged {

@@ -27,8 +27,8 @@ pub enum ShardDirsError {
     },
     /// The votes of one shard's groups are gone.
     #[error(
-        "{file} is missing, and with it the votes of this directory's groups: put it back, or set the directory aside \
-         and let the node join as a new one; it must not vote without them"
+        "{file} is missing, and with it the votes of this directory's groups: put it back as it was. The \
+         node must not vote without them: one that has lost them cannot take part any more, and nothing replaces it yet"
     )]
     Missing {
         /// The file.

@@ -82,8 +82,9 @@ pub enum StateError {
     /// A record that was synced is not as it was written. It may hold a vote: this node must not take part under its
     /// old identity.
     #[error(
-        "{}: damaged at byte {at}, in a record that was synced: {reason}. It may hold a vote: restore the file, or \
-         format this data directory anew so that the node joins under a new incarnation",
+        "{}: damaged at byte {at}, in a record that was synced: {reason}. It may hold a vote, \
+         so this node must not vote without it: put the file back as it was. A node that has lost it cannot take part any \
+         more, and nothing replaces it yet",
         file.display()
     )]
     Damaged {
@@ -96,8 +97,9 @@ pub enum StateError {
     },
     /// The file is not as long as it was: the votes at its end are gone.
     #[error(
-        "{}: the file was shortened, to {bytes} bytes: votes at its end are gone. Restore the file, or format this data \
-         directory anew so that the node joins under a new incarnation",
+        "{}: the file was shortened, to {bytes} bytes: votes at its end are gone, and this node must not \
+         vote without them: put the file back as it was. A node that has lost it cannot take part any more, and nothing \
+         replaces it yet",
         file.display()
     )]
     Shortened {

@@ -94,6 +94,38 @@ impl Broker {
         self.wait();
     }
 
+    /// Starts it again on its data, with more on its command line.
+    pub fn start_again(&mut self, more: &[&str]) {
+        self.start_unwell(more);
+        self.wait();
+    }
+
+    /// The same, if something is wrong with it.
+    pub fn start_unwell(&mut self, more: &[&str]) {
+        let mut command = command(&self.address, self.folder.path());
+        self.child = command.args(["--log-level", "off"]).args(more).spawn().expect("the binary runs");
+    }
+
+    /// Starts it on its data, which does not work; what it says.
+    pub fn refuses_to_start(&self) -> String {
+        let mut command = command(&self.address, self.folder.path());
+        let output = command.args(["--log-level", "error"]).output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// What health says, once it names this problem.
+    pub fn unhealthy(&self, named: &str) -> String {
+        loop {
+            let output = self.run(&["cluster", "health"], b"");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(output.status.code(), Some(10), "{said}");
+            if said.contains(named) {
+                return said;
+            }
+        }
+    }
+
     /// Starts a command and leaves it running. Its stdout is to be read.
     pub fn spawn(&self, args: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_raftline"))
