@@ -89,8 +89,7 @@ impl Three {
             let is_named = |what: &&str| problems.iter().any(|problem| problem.contains(what));
             let is_expected =
                 |problem: &&String| named.iter().chain(beside).any(|what| problem.contains(what));
-            if named.iter().all(|what| is_named(&what))
-                && problems.iter().all(|problem| is_expected(&problem))
+            if named.iter().all(|what| is_named(what)) && problems.iter().all(|problem| is_expected(&problem))
             {
                 assert_eq!(code, Some(if named.is_empty() { 0 } else { 10 }));
                 assert_eq!(health["healthy"], named.is_empty());
@@ -190,18 +189,8 @@ fn what_is_wrong_with_one_broker_is_named() {
     let child = three.brokers[0].as_ref().expect("it runs");
     let pid = rustix::process::Pid::from_child(child);
     let open = std::fs::read_dir(format!("/proc/{}/fd", child.id())).expect("there").count() as u64;
-    let limit = rustix::process::Rlimit { current: Some(open + 1), maximum: None };
-    let limit = match rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limit.clone()) {
-        Ok(_) => limit,
-        // Without the right to raise it nobody may leave the maximum out.
-        Err(_) => {
-            let lower = rustix::process::Rlimit { current: Some(open + 1), maximum: Some(open + 1) };
-            rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, lower.clone())
-                .expect("ours");
-            lower
-        }
-    };
-    assert_eq!(limit.current, Some(open + 1));
+    let limit = rustix::process::Rlimit { current: Some(open + 1), maximum: Some(open + 1) };
+    rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limit).expect("it is ours");
     three.until_named(
         &["node 2 has closed t/4", "descriptors open"],
         &["takes no records", "does not", "not in sync"],
