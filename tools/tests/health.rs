@@ -89,8 +89,7 @@ impl Three {
             let is_named = |what: &&str| problems.iter().any(|problem| problem.contains(what));
             let is_expected =
                 |problem: &&String| named.iter().chain(beside).any(|what| problem.contains(what));
-            if named.iter().all(|what| is_named(what)) && problems.iter().all(|problem| is_expected(&problem))
-            {
+            if named.iter().all(is_named) && problems.iter().all(|problem| is_expected(&problem)) {
                 assert_eq!(code, Some(if named.is_empty() { 0 } else { 10 }));
                 assert_eq!(health["healthy"], named.is_empty());
                 return problems;
