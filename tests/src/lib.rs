@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod disturbed;
 pub mod hostile;
 pub mod idle;
 pub mod inputs;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use raftline_tests::disturbed::{self, Deleting, Starved};
 use raftline_tests::hostile::{Frames, Hostile};
 use raftline_tests::idle::Idle;
 use raftline_tests::sim::campaign::{self, OnBad, Summary};
@@ -27,6 +28,10 @@ enum Command {
     Sim(Sim),
     /// Measures what the brokers of an idle cluster cost, and how soon a killed cluster is back.
     Idle(IdleArgs),
+    /// Measures what others notice while a large topic is deleted.
+    Deleting(DeletingArgs),
+    /// Counts leader changes while others take the processors.
+    Starved(StarvedArgs),
     /// Sends hostile bytes to a broker's Kafka port and sees what they do to it and to others.
     Hostile(HostileArgs),
     /// The senders of `hostile`: print how many connections were closed.
@@ -88,6 +93,32 @@ struct IdleArgs {
 }
 
 #[derive(clap::Args)]
+struct DeletingArgs {
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 300)]
+    partitions: u32,
+    /// MiB that it takes of each broker's disk.
+    #[arg(long, default_value_t = 8192)]
+    mib: u64,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 20)]
+    watch: u64,
+    /// How often.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+}
+
+#[derive(clap::Args)]
+struct StarvedArgs {
+    /// Busy loops beside brokers and load.
+    #[arg(long, default_value_t = 4)]
+    loops: u32,
+    /// Seconds of load.
+    #[arg(long, default_value_t = 60)]
+    watch: u64,
+}
+
+#[derive(clap::Args)]
 struct HostileArgs {
     /// How many frames.
     #[arg(long, default_value_t = 1_000_000)]
@@ -124,6 +155,8 @@ fn main() -> ExitCode {
             None => many(&sim),
         },
         Command::Idle(args) => idle_cost(&args),
+        Command::Deleting(args) => deleting(&args),
+        Command::Starved(args) => starved(&args),
         Command::Hostile(args) => hostile(args.what()),
         Command::Senders { address, what, sound } => {
             let frames = if sound { Frames::Sound } else { Frames::Hostile };
@@ -144,6 +177,21 @@ fn idle_cost(args: &IdleArgs) -> ExitCode {
         watch: Duration::from_secs(args.watch),
     };
     with_brokers(async |program| raftline_tests::idle::measure(program, idle).await)
+}
+
+fn deleting(args: &DeletingArgs) -> ExitCode {
+    let deleting = Deleting {
+        partitions: args.partitions.max(1),
+        mib: args.mib,
+        watch: Duration::from_secs(args.watch),
+        rounds: args.rounds.max(1),
+    };
+    with_brokers(async |program| disturbed::deleting(program, deleting).await)
+}
+
+fn starved(args: &StarvedArgs) -> ExitCode {
+    let starved = Starved { loops: args.loops, watch: Duration::from_secs(args.watch) };
+    with_brokers(async |program| disturbed::starved(program, starved).await)
 }
 
 fn hostile(hostile: Hostile) -> ExitCode {
