@@ -14,6 +14,7 @@ use raftline_storage::{RealDisk, StateError};
 use tokio::sync::mpsc;
 
 use crate::ballast;
+use crate::capacity;
 use crate::clock::Clock;
 use crate::executor::{CompactionJob, Executor, OpenJob, Removal};
 use crate::handle::Shards;
@@ -96,6 +97,8 @@ impl Engine {
             Some(reserve_bytes) => reserve_bytes,
             None => default_reserve(&data_dir)?,
         };
+        let capacity = capacity::of_this_process(&data_dir)?;
+        tracing::info!(replicas = capacity.replicas, bound = %capacity.bound, "so many replicas fit here");
         let (senders, receivers): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| inbox::inbox(InboxBounds::default())).unzip();
         let shards = Shards::new(senders);
@@ -164,7 +167,7 @@ impl Engine {
         let pulse_thread = PulseThread {
             own: configs.first().map_or(NodeId(0), |config| config.node),
             said: Condition::default(),
-            pulse: heart(&configs, clock),
+            pulse: heart(&configs, capacity.replicas, clock),
             inbox: pulse_inbox,
             clock,
             busy: Arc::clone(&busy),
@@ -293,9 +296,10 @@ impl Engine {
 }
 
 /// The node's pulse: all shards are configured alike.
-fn heart(shards: &[ShardConfig], clock: Clock) -> Pulse {
+fn heart(shards: &[ShardConfig], replicas_max: u32, clock: Clock) -> Pulse {
     let first = shards.first().expect("a node has at least one shard");
-    Pulse::new(first.node, first.shards, first.timings, first.peers.iter().copied(), clock.monotonic())
+    let peers = first.peers.iter().copied();
+    Pulse::new(first.node, first.shards, first.timings, peers, clock.monotonic()).holding(replicas_max)
 }
 
 /// What is kept free unless configured: [`limits::DISK_RESERVE_BYTES`] or a twentieth of the disk, whichever is

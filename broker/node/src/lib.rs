@@ -15,6 +15,7 @@
 
 pub mod api;
 mod ballast;
+mod capacity;
 pub mod clock;
 pub mod config;
 pub mod engine;

@@ -255,6 +255,12 @@ impl NodeView {
         self.conditions.read().get(&node).cloned().unwrap_or_default()
     }
 
+    /// How each node said that it is.
+    #[must_use]
+    pub fn conditions(&self) -> BTreeMap<NodeId, Condition> {
+        self.conditions.read().clone()
+    }
+
     /// What could not be, and was.
     #[must_use]
     pub fn alarms(&self) -> Alarms {

@@ -63,6 +63,11 @@ impl Peers {
         self.clock_doubted.take_if(|until| *until <= now.monotonic);
     }
 
+    /// How the nodes are, as far as is known.
+    pub fn conditions(&self) -> &BTreeMap<NodeId, Condition> {
+        &self.conditions
+    }
+
     pub fn follow(&mut self, node: NodeId, change: LivenessChange) {
         match change {
             LivenessChange::Up | LivenessChange::Reset => {

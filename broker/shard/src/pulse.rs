@@ -33,6 +33,8 @@ pub struct Condition {
     pub full: bool,
     /// Whether its wall clock cannot be trusted: it lets no record go by age.
     pub clock_off: bool,
+    /// How many replicas it can hold. Zero if unknown.
+    pub replicas_max: u32,
 }
 
 impl Condition {
@@ -68,6 +70,7 @@ pub enum Beat {
 pub struct Pulse {
     own: NodeId,
     shards: u32,
+    replicas_max: u32,
     timings: Timings,
     peers: BTreeMap<NodeId, Peer>,
     /// How this node is, as last said.
@@ -105,6 +108,7 @@ impl Pulse {
         let mut pulse = Self {
             own,
             shards,
+            replicas_max: 0,
             timings,
             peers: BTreeMap::new(),
             condition: Condition { shards, ..Condition::default() },
@@ -115,6 +119,12 @@ impl Pulse {
         };
         pulse.learn(peers);
         pulse
+    }
+
+    /// Says how many replicas this node can hold.
+    #[must_use]
+    pub fn holding(self, replicas_max: u32) -> Self {
+        Self { replicas_max, ..self }
     }
 
     /// More nodes to keep in touch with; known ones stay as they are.
@@ -227,7 +237,8 @@ impl Pulse {
         self.wall.look(now, &ahead, &self.timings);
         let clock_off = self.wall.is_doubted();
         let stuck = self.stuck(monotonic, busy);
-        let condition = Condition { shards: self.shards, stuck, full, clock_off };
+        let (shards, replicas_max) = (self.shards, self.replicas_max);
+        let condition = Condition { shards, stuck, full, clock_off, replicas_max };
         if self.condition != condition {
             self.condition.clone_from(&condition);
             // Its own shards hear of it, too: one whose disk alone hangs can still give up what it leads.

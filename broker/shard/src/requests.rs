@@ -229,8 +229,12 @@ impl Group {
         {
             return Err(CoordinatorError::Busy);
         }
-        let situation =
-            Situation { image, alive: turn.peers.alive(), defaults: turn.config.topic_defaults() };
+        let situation = Situation {
+            image,
+            alive: turn.peers.alive(),
+            conditions: turn.peers.conditions(),
+            defaults: turn.config.topic_defaults(),
+        };
         let (records, reply) = plan(situation, command)?;
         // What cannot be written down is refused before it is proposed: an entry that no replica could read again
         // would stop them all.

@@ -1,6 +1,7 @@
 //! End to end: broker processes, real sockets, real disks, and the real client.
 
 mod bystanders;
+mod descriptors;
 mod directories;
 mod elsewhere;
 mod examples;

@@ -67,7 +67,9 @@ pub(crate) fn rehearse<R: Decided>(broker: &Broker, request: R) -> Result<(), Er
     alive.insert(broker.identity.node());
     let defaults =
         TopicDefaults { partitions: broker.default_partitions, replication: broker.default_replication };
-    let situation = Situation { image: &broker.view.image(), alive: &alive, defaults };
+    let conditions = broker.view.conditions();
+    let situation =
+        Situation { image: &broker.view.image(), alive: &alive, conditions: &conditions, defaults };
     plan(situation, &command).map(drop).map_err(|error| errors::coordinator(&error))
 }
 

@@ -220,6 +220,13 @@ pub(crate) fn coordinator(found: &CoordinatorError) -> Error {
                  was emptied or swapped; put the right one back"
             ),
         ),
+        CoordinatorError::BrokerFull { node, held, asked, max } => error(
+            ErrorCode::LimitExceeded,
+            format!(
+                "broker {node} can hold {max} replicas, has {held}, and would get {asked}: ask for fewer partitions or \
+                 replicas, add brokers, or give it more (its start says what bounds it: descriptors, maps or disk)"
+            ),
+        ),
         CoordinatorError::LimitExceeded { what, asked, max } => {
             error(ErrorCode::LimitExceeded, format!("{what}: {asked} asked for, at most {max} are possible"))
         }

@@ -80,6 +80,7 @@ pub(super) fn encode(message: PeerMessage, boot: BootId) -> pb::GroupMessage {
             stuck: condition.stuck,
             full: condition.full,
             clock_off: condition.clock_off,
+            replicas_max: condition.replicas_max,
         }),
         PeerBody::Leads(news) => Body::Leads(pb::Leads {
             term: news.term.0,
@@ -165,8 +166,8 @@ pub(super) fn decode(message: pb::GroupMessage) -> Result<Inbound, Malformed> {
     let raft = |message| Inbound::Raft { group, message, entries: Vec::new(), payload: None };
     Ok(match body {
         Body::Alive(alive) => {
-            let pb::Alive { boot, wall_ms, shards, stuck, full, clock_off } = alive;
-            let condition = Condition { shards, stuck, full, clock_off };
+            let pb::Alive { boot, wall_ms, shards, stuck, full, clock_off, replicas_max } = alive;
+            let condition = Condition { shards, stuck, full, clock_off, replicas_max };
             Inbound::Alive { boot: BootId(boot), sign: Sign { wall: Timestamp(wall_ms), condition } }
         }
         Body::Leads(leads) => {
@@ -376,7 +377,8 @@ mod tests {
             assert_eq!((group, message), (GROUP, sent));
             assert!(entries.is_empty() && payload.is_none());
         }
-        let condition = Condition { shards: 4, stuck: vec![1, 3], full: true, clock_off: true };
+        let condition =
+            Condition { shards: 4, stuck: vec![1, 3], full: true, clock_off: true, replicas_max: 700 };
         let sign = Sign { wall: Timestamp(-5), condition };
         let body = PeerBody::Alive(sign.clone());
         let alive = encode(PeerMessage { group: GroupId::COORDINATOR, body }, BOOT);

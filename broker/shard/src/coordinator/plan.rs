@@ -8,6 +8,7 @@ use super::placement::{assign, place};
 use crate::config::TopicDefaults;
 use crate::image::{MetadataImage, TopicImage};
 use crate::limits::{CLUSTER_PARTITIONS_MAX, PRODUCER_IDS_BLOCK};
+use crate::pulse::Condition;
 use crate::types::{CoordinatorCommand, CoordinatorError, CoordinatorReply};
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use raftline_proto::ids::{NodeId, ProducerId, TopicId};
 use raftline_proto::limits;
-use raftline_proto::metadata::{BrokerRecord, MetadataRecord};
+use raftline_proto::metadata::{BrokerRecord, MetadataRecord, PartitionRecord};
 
 /// What a plan may look at.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub struct Situation<'a> {
     pub image: &'a MetadataImage,
     /// The nodes that answer, this one among them.
     pub alive: &'a BTreeSet<NodeId>,
+    /// How nodes are, as far as is known.
+    pub conditions: &'a BTreeMap<NodeId, Condition>,
     /// What a topic gets where its creator does not say.
     pub defaults: TopicDefaults,
 }
@@ -96,7 +99,7 @@ fn create_topic(
     ((partitions, replication), assignment): (Counts, &[Vec<NodeId>]),
     configs: &BTreeMap<String, String>,
 ) -> Plan {
-    let Situation { image, alive, defaults } = situation;
+    let Situation { image, alive, defaults, .. } = situation;
     check_topic_name(name)
         .map_err(|reason| CoordinatorError::InvalidTopicName { name: name.to_owned(), reason })?;
     if let Some(topic) = image.topic_ids.get(name).and_then(|id| image.topics.get(id)) {
@@ -130,6 +133,7 @@ fn create_topic(
     check_together(configs, replication)?;
     internal::check_created(name, configs)?;
     let partitions = if assigned.is_empty() { place(image, alive, count, replication) } else { assigned };
+    check_held(situation, &partitions)?;
     let record =
         MetadataRecord::TopicCreated { id, name: name.to_owned(), partitions, configs: configs.clone() };
     Ok((vec![record], CoordinatorReply::TopicCreated { id, partitions: count }))
@@ -185,6 +189,7 @@ fn add_partitions(situation: Situation<'_>, name: &str, total: u32, assignment: 
         }
         Some(_) => assigned,
     };
+    check_held(situation, &partitions)?;
     Ok((vec![MetadataRecord::PartitionsAdded { id: topic.id, partitions }], CoordinatorReply::Done))
 }
 
@@ -208,6 +213,31 @@ fn check_total(image: &MetadataImage, more: u32) -> Result<(), CoordinatorError>
     let now: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();
     let total = now.saturating_add(usize::try_from(more).unwrap_or(usize::MAX));
     at_most("partitions of the cluster", total, CLUSTER_PARTITIONS_MAX)
+}
+
+/// Whether each broker can hold the replicas that it gets beside those that it has.
+fn check_held(situation: Situation<'_>, more: &[PartitionRecord]) -> Result<(), CoordinatorError> {
+    let Situation { image, conditions, .. } = situation;
+    let mut asked: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for node in more.iter().flat_map(|partition| &partition.replicas) {
+        *asked.entry(*node).or_default() += 1;
+    }
+    let max_of = |node: NodeId| conditions.get(&node).map_or(0, |condition| condition.replicas_max);
+    asked.retain(|node, _| max_of(*node) > 0);
+    let mut held: BTreeMap<NodeId, u64> = asked.keys().map(|node| (*node, 0)).collect();
+    let there = image.topics.values().flat_map(|topic| &topic.partitions);
+    for node in there.flat_map(|partition| &partition.replicas) {
+        if let Some(held) = held.get_mut(node) {
+            *held += 1;
+        }
+    }
+    for (node, asked) in asked {
+        let (held, max) = (held.get(&node).copied().unwrap_or_default(), u64::from(max_of(node)));
+        if held + asked > max {
+            return Err(CoordinatorError::BrokerFull { node, held, asked, max });
+        }
+    }
+    Ok(())
 }
 
 fn at_most(what: &'static str, asked: usize, max: usize) -> Result<(), CoordinatorError> {

@@ -135,6 +135,17 @@ pub enum CoordinatorError {
         /// What is wrong with it.
         fault: ConfigFault,
     },
+    /// A broker would have more replicas than it can hold.
+    BrokerFull {
+        /// Which one.
+        node: NodeId,
+        /// How many it has.
+        held: u64,
+        /// How many it would get.
+        asked: u64,
+        /// How many it can hold.
+        max: u64,
+    },
     /// The node is registered with another disk: it was emptied or swapped.
     IncarnationMismatch {
         /// The node.

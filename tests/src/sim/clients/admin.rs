@@ -77,6 +77,7 @@ impl Admin {
                 | CoordinatorError::InvalidPartitions { .. }
                 | CoordinatorError::InvalidAssignment { .. }
                 | CoordinatorError::InvalidConfig { .. }
+                | CoordinatorError::BrokerFull { .. }
                 | CoordinatorError::IncarnationMismatch { .. }
                 | CoordinatorError::LimitExceeded { .. } => {
                     wishes.outrage = Some(format!("the operator is told {error:?}"));
