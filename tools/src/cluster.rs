@@ -116,6 +116,7 @@ fn nodes_json(sight: &Sight) -> Value {
             "node": broker.node,
             "grpc_address": broker.grpc_address,
             "kafka_address": broker.kafka_address,
+            "kafka_listeners": broker.kafka_listeners,
             "incarnation": broker.incarnation,
             "alive": answer.is_some(),
             "error": status.as_ref().err().map(ToString::to_string),

@@ -4,6 +4,7 @@
 mod common;
 
 use common::Broker;
+use common::three::Three;
 use raftline_tools::clock::monotonic;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -83,6 +84,22 @@ fn a_cluster_without_a_majority_bounds_every_command() {
     fail_in_time(&broker.address, COMMANDS.iter().filter(listed), 1);
     let text = fail_in_time(&broker.address, [HEALTH].iter(), 10);
     assert!(text.contains("not formed"), "{text}");
+}
+
+#[test]
+fn a_topic_that_lost_its_majority_bounds_every_command() {
+    let mut three = Three::start(3);
+    let (code, _) = three.run(&["produce", "t", "/dev/null"]);
+    assert_eq!(code, Some(0));
+    three.kill(2);
+    three.kill(3);
+    // What can be told without a majority is told: the broker that is left knows the topic, and its groups' topic is not made.
+    let decided = |args: &&&[&str]| {
+        args[0] == "produce" || (args[0] == "topic" && args[1] != "list") || args[0] == "bench"
+    };
+    fail_in_time(&three.addresses[0], COMMANDS.iter().filter(decided), 1);
+    let text = fail_in_time(&three.addresses[0], [HEALTH].iter(), 10);
+    assert!(text.contains("node 2 does not answer") && text.contains("has no leader"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A broker process, and commands to it.
 #![allow(dead_code, reason = "every test file uses its part of this")]
 
+pub mod three;
+
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;

@@ -223,7 +223,7 @@ impl Driver {
             self.put_off();
         }
         tracing::info!(
-            group = %self.group,
+            partition = self.view.place_of(self.group),
             records = keys.len(),
             "wrote group records of an earlier version anew, as Kafka writes them"
         );
@@ -321,8 +321,8 @@ impl Driver {
     /// What was appended is committed.
     fn appended(&mut self, records: &[GroupRecord], outputs: &mut Vec<Output>) {
         if std::mem::take(&mut self.is_refused) {
-            let (group, term) = (self.group, self.term);
-            tracing::info!(%group, %term, "the group coordinator can write again");
+            let (partition, term) = (self.view.place_of(self.group), self.term);
+            tracing::info!(partition, %term, "the group coordinator can write again");
         }
         for record in records {
             self.groups.apply(self.clock.now(), record, outputs);
@@ -332,9 +332,9 @@ impl Driver {
     /// Nothing was appended. What is queued was planned on it: it goes, too.
     fn refused(&mut self, why: &str, outputs: &mut Vec<Output>) {
         if !std::mem::replace(&mut self.is_refused, true) {
-            let (group, term) = (self.group, self.term);
+            let (partition, term) = (self.view.place_of(self.group), self.term);
             tracing::warn!(
-                %group, %term, why,
+                partition, %term, why,
                 "the group coordinator cannot write: commits and changes of groups are refused, retriable, until it can"
             );
         }
