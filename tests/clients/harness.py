@@ -95,8 +95,10 @@ class Cluster:
             *(f"--{name}={value}" for name, value in self.flags.items()),
         ]
         with open(self.log(broker), "ab") as log:
+            # Variables of these scripts are none of the broker's, which would say so.
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("RAFTLINE_")}
             self.processes[broker] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def start_all(self):
@@ -261,6 +263,12 @@ class Cluster:
                 for broker in self.processes
             ),
         )
+
+    def warned_of_transactions(self, client):
+        """Whether a broker's log says that this client, by its id, wanted a transaction."""
+        text = "".join(self.log(broker).read_text(errors="replace") for broker in range(1, BROKERS + 1))
+        lines = [line for line in text.splitlines() if "produce without transactional.id" in line]
+        return any(f'client="{client}"' in line and " WARN " in line for line in lines)
 
     def complaints(self):
         """What the brokers' logs have that no well-behaved client should cause."""

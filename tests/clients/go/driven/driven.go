@@ -18,6 +18,7 @@ type Arguments struct {
 	Partition      int32             `json:"partition"`
 	Codec          string            `json:"codec"`
 	Idempotent     bool              `json:"idempotent"`
+	Transactional  string            `json:"transactional"`
 	RecordBytesMax int32             `json:"record_bytes_max"`
 	Start          int64             `json:"start"`
 	Count          int               `json:"count"`

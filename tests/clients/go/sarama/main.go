@@ -61,6 +61,7 @@ func produce(arguments driven.Arguments) {
 	if arguments.RecordBytesMax != 0 {
 		config.Producer.MaxMessageBytes = int(arguments.RecordBytesMax)
 	}
+	config.Producer.Transaction.ID = arguments.Transactional
 	if arguments.Idempotent {
 		// The first three are what it demands; its three attempts are over before a new leader is there.
 		config.Producer.Idempotent = true
@@ -70,7 +71,8 @@ func produce(arguments driven.Arguments) {
 	}
 	producer, err := sarama.NewAsyncProducer(arguments.Bootstrap, config)
 	if err != nil {
-		driven.Fail(err)
+		driven.Answer(nil, err)
+		return
 	}
 	offsets := map[int]int64{}
 	var failure error
