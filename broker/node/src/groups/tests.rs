@@ -99,7 +99,9 @@ impl FakeShard {
         let shards = Shards::new(vec![sender]);
         let (log, stop) = (Arc::new(Mutex::new(Log::default())), Arc::new(AtomicBool::new(false)));
         let (here, log_here, stop_here) = (shards.clone(), Arc::clone(&log), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || serve(receiver, &here, &log_here, &stop_here));
+        let serve = move || serve(receiver, &here, &log_here, &stop_here);
+        let thread =
+            std::thread::Builder::new().name("test-shard".to_owned()).spawn(serve).expect("a thread");
         Self { shards, log, stop, thread: Some(thread) }
     }
 
