@@ -286,6 +286,24 @@ impl Admin {
         }
     }
 
+    /// Has a node trust its wall clock, which it doubts since it jumped: for whoever has set it right. Asked once.
+    ///
+    /// # Errors
+    /// There is no such node, or it does not answer.
+    pub async fn trust_clock(&self, node: NodeId) -> Result<(), AdminError> {
+        let Some(mut stub) = self.cluster.node_stub(Use::Requests, node) else {
+            let known = self.cluster.view().brokers.keys().map(|node| node.get()).collect();
+            return Err(AdminError::UnknownNode { asked: node.get(), known });
+        };
+        let waited = crate::limits::METADATA_ATTEMPT_TIMEOUT.min(self.cluster.config.request_timeout);
+        let failed = |reason| AdminError::NodeSilent { node: node.get(), reason };
+        match tokio::time::timeout(waited, stub.trust_clock(api::TrustClockRequest {})).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(failed(describe_status(&status))),
+            Err(_) => Err(failed(format!("nothing within {waited:?}"))),
+        }
+    }
+
     /// Asks until there is an answer that repeating would not change.
     async fn ask<R, F>(
         &self,

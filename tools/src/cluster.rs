@@ -24,6 +24,12 @@ pub enum ClusterCommand {
     Health,
     /// Every broker: address, version, disk, what it leads.
     Nodes,
+    /// Have a broker trust its wall clock again, after it jumped and you have set it right. Needed only where fewer than
+    /// three brokers can compare their clocks: while one doubts its clock, no record of what it leads goes by age.
+    TrustClock {
+        /// The broker's node id.
+        node: u32,
+    },
 }
 
 /// A cluster as seen at one moment.
@@ -61,12 +67,27 @@ pub async fn run(common: &Common, command: ClusterCommand) -> anyhow::Result<Exi
     if let ClusterCommand::Health = command {
         return health(common).await;
     }
+    if let ClusterCommand::TrustClock { node } = command {
+        return trust_clock(common, NodeId(node)).await;
+    }
     let sight = patience::bounded(common, async { look(&common.client().await?.admin()).await }).await?;
     match (command, common.output) {
         (ClusterCommand::Nodes, Output::Json) => print_json(&nodes_json(&sight))?,
         (ClusterCommand::Nodes, Output::Text) => print(&nodes_text(&sight))?,
         (_, Output::Json) => print_json(&status_json(&sight))?,
         (_, Output::Text) => print(&status_text(&sight))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn trust_clock(common: &Common, node: NodeId) -> anyhow::Result<ExitCode> {
+    let told = async { anyhow::Ok(common.client().await?.admin().trust_clock(node).await?) };
+    patience::bounded(common, told).await?;
+    match common.output {
+        Output::Json => print_json(&json!({ "node": node.get(), "told": true }))?,
+        Output::Text => print(&format!(
+            "broker {node} was told to trust its clock; if others know better it doubts it again: see cluster health\n"
+        ))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -21,6 +21,7 @@ use crate::identity::Identity;
 use crate::limits;
 use crate::payload::OutReply;
 use crate::peer::Peers;
+use crate::pulse::PulseLine;
 use crate::view::NodeView;
 use errors::Place;
 use forward::Forwarder;
@@ -63,6 +64,8 @@ pub struct BrokerParts {
     pub default_segment_bytes: Option<u64>,
     /// Kept free on the disk.
     pub reserve_bytes: u64,
+    /// The way to the pulse.
+    pub pulse: PulseLine,
     /// The coordinators of consumer groups on this node.
     pub(crate) groups: Arc<GroupCoordinators>,
     /// Cancelled when the process stops.
@@ -82,6 +85,7 @@ pub struct Broker {
     pub(crate) default_partitions: u32,
     pub(crate) default_segment_bytes: Option<u64>,
     reserve_bytes: u64,
+    pulse: PulseLine,
     groups: Arc<GroupCoordinators>,
     /// KiB of batches that are on their way to a quorum, all connections together.
     pub(crate) produce_budget: Arc<Semaphore>,
@@ -108,6 +112,7 @@ impl Broker {
             default_partitions: parts.default_partitions,
             default_segment_bytes: parts.default_segment_bytes,
             reserve_bytes: parts.reserve_bytes,
+            pulse: parts.pulse,
             groups,
             produce_budget: Arc::new(Semaphore::new(limits::PRODUCE_KIBIBYTES_MAX)),
             fetch_budget: Arc::new(Semaphore::new(limits::FETCH_KIBIBYTES_MAX)),
@@ -249,6 +254,15 @@ impl pb::broker_server::Broker for BrokerService {
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::AdminReply>, Status> {
         Ok(Response::new(status::transfer(&self.0, request).await))
+    }
+
+    async fn trust_clock(
+        &self,
+        _: Request<pb::TrustClockRequest>,
+    ) -> Result<Response<pb::AdminReply>, Status> {
+        tracing::info!("told to trust this broker's wall clock again");
+        self.0.pulse.trust_clock(self.0.clock.now());
+        Ok(Response::new(pb::AdminReply::default()))
     }
 
     async fn list_consumer_groups(

@@ -34,6 +34,8 @@ pub(crate) enum News {
     Refused { peer: NodeId },
     /// The disk takes no records, or does again.
     Full(bool),
+    /// Whoever looks after this node has set its wall clock right.
+    TrustClock { at: Now },
     /// The process stops.
     Stop,
 }
@@ -52,6 +54,11 @@ pub(crate) fn line() -> (PulseLine, PulseInbox) {
 }
 
 impl PulseLine {
+    /// Whoever looks after this node has set its wall clock right.
+    pub(crate) fn trust_clock(&self, at: Now) {
+        self.tell(News::TrustClock { at });
+    }
+
     /// Never waits. What finds no room is lost, as on a network: the next sign of life says it again.
     pub(crate) fn tell(&self, news: News) {
         if let Err(TrySendError::Full(news)) = self.0.try_send(news) {
@@ -141,6 +148,7 @@ impl<S: PeerSender> PulseThread<S> {
                 Ok(News::Disconnected { peer, at }) => self.pulse.disconnected(peer, at),
                 Ok(News::Refused { peer }) => self.pulse.refused(peer, &mut beats),
                 Ok(News::Full(now_full)) => full = now_full,
+                Ok(News::TrustClock { at }) => self.pulse.trust_clock(at),
                 Ok(News::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -209,7 +217,7 @@ fn log_own(before: &Condition, now: &Condition) {
         (false, true) => tracing::error!(
             "this broker's wall clock jumped, or is more than a minute off the others': until it can be trusted, no \
              record goes here for its age. Set it right; it is trusted again once it has been near the median of \
-             three brokers' clocks for a minute, or after a restart"
+             three brokers' clocks for a minute; with fewer brokers, say so: raftline cluster trust-clock NODE"
         ),
         (true, false) => tracing::info!("this broker's wall clock is trusted again"),
         (false, false) | (true, true) => {}

@@ -206,6 +206,7 @@ async fn run(
         default_partitions: config.default_partitions,
         default_segment_bytes: config.default_segment_bytes,
         reserve_bytes: engine.reserve_bytes(),
+        pulse: engine.pulse().clone(),
         groups: Arc::clone(&groups),
         stop: stop.clone(),
     }));

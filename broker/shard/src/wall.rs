@@ -46,6 +46,12 @@ impl WallClock {
         }
     }
 
+    /// Whoever looks after this node says that its clock is right now. With two others that say otherwise it is doubted
+    /// again.
+    pub fn trust(&mut self, now: Now) {
+        (self.distance, self.doubt) = (Some(distance(now)), None);
+    }
+
     /// Whether nothing may be decided by it.
     pub fn is_doubted(&self) -> bool {
         self.doubt.is_some()
@@ -115,6 +121,19 @@ mod tests {
         assert!(!doubted(&mut clock, at(0, 2 * DAY), &[]));
         assert!(!doubted(&mut clock, at(1, 2 * DAY), &[-2 * DAY]), "which of two is wrong?");
         assert!(doubted(&mut clock, at(2, 2 * DAY), &[-2 * DAY, -2 * DAY]));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_right_is_trusted_at_a_word_unless_two_others_differ() {
+        let mut clock = WallClock::default();
+        assert!(!doubted(&mut clock, at(0, 0), &[]));
+        assert!(doubted(&mut clock, at(1, 8 * DAY), &[]));
+        assert!(doubted(&mut clock, at(500, 0), &[0]), "set right, and nobody can tell");
+        clock.trust(at(500, 0));
+        assert!(!clock.is_doubted() && !doubted(&mut clock, at(501, 0), &[0]));
+        assert!(doubted(&mut clock, at(502, 8 * DAY), &[-8 * DAY, -8 * DAY]));
+        clock.trust(at(503, 8 * DAY));
+        assert!(doubted(&mut clock, at(504, 8 * DAY), &[-8 * DAY, -8 * DAY]), "it is wrong");
     }
 
     #[test]

@@ -159,6 +159,10 @@ impl Broker for Node {
         Err(Status::unimplemented("not in the mock"))
     }
 
+    async fn trust_clock(&self, _: Request<TrustClockRequest>) -> Answer<AdminReply> {
+        Err(Status::unimplemented("not in the mock"))
+    }
+
     async fn node_status(&self, _: Request<NodeStatusRequest>) -> Answer<NodeStatusReply> {
         Err(Status::unimplemented("not in the mock"))
     }

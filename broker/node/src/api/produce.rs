@@ -232,6 +232,7 @@ mod tests {
             default_replication: 1,
             default_segment_bytes: None,
             reserve_bytes: 0,
+            pulse: crate::pulse::line().0,
             groups: Arc::new(GroupCoordinators::new(
                 shards,
                 view,
