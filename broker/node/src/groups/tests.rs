@@ -117,6 +117,21 @@ impl FakeShard {
     }
 }
 
+impl FakeShard {
+    /// The records of the log once that holds.
+    async fn until(&self, holds: impl Fn(&Log) -> bool) -> Vec<KeyValue> {
+        let waiting = async {
+            while !holds(&self.log.lock()) {
+                tokio::task::yield_now().await
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        let records = self.log.lock().records();
+        waited.unwrap_or_else(|_| panic!("in vain: {records:?}"));
+        records
+    }
+}
+
 impl Drop for FakeShard {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
@@ -278,9 +293,9 @@ async fn what_an_earlier_version_wrote_is_read_and_written_anew_once() {
     let coordinator = shard.coordinator();
     assert_eq!(coordinator.committed("one").await, 7);
     assert_eq!(coordinator.committed("other").await, 8);
+    let records = shard.until(|log| log.records().len() == 6).await;
     coordinator.end().await;
-    let records = shard.log.lock().records();
-    assert_eq!(records.len(), 6, "two, and for each a tombstone and the record as Kafka has it: {records:?}");
+    // Two, and for each a tombstone and the record as Kafka has it.
     assert_eq!((&records[2], &records[4]), (&(one.0, None), &(other.0, None)));
     assert!(records[3].0.starts_with(&[0, 1, 0, 3, b'o', b'n', b'e']), "{records:?}");
 
@@ -298,6 +313,35 @@ async fn what_an_earlier_version_wrote_is_read_and_written_anew_once() {
     assert!(coordinator.ask(commit("one", 3)).await.is_ok());
     assert_eq!(coordinator.committed("one").await, 3);
     coordinator.end().await;
+}
+
+/// An upgrade on a full disk: what is there is told, and nothing is written before the earlier records are written anew.
+#[tokio::test]
+async fn what_cannot_be_written_anew_is_read_and_comes_before_anything_else() {
+    let shard = FakeShard::start();
+    {
+        let mut log = shard.log.lock();
+        log.append(&batch(&[earlier_offset("one", 7)]));
+        log.refusal = Some(ProduceError::DiskFull { free_bytes: 1, reserve_bytes: 2 });
+    }
+    let coordinator = shard.coordinator();
+    assert_eq!(coordinator.committed("one").await, 7);
+    for offset in 8..12 {
+        let refused = coordinator.ask(commit("one", offset)).await;
+        assert_eq!(refused, Err(GroupError::CoordinatorNotAvailable));
+        assert_eq!(coordinator.committed("one").await, 7);
+    }
+    shard.log.lock().refusal = None;
+    assert!(coordinator.ask(commit("one", 20)).await.is_ok());
+    coordinator.end().await;
+    let records = shard.log.lock().records();
+    assert_eq!(records.len(), 4, "{records:?}");
+    assert_eq!(
+        records[1],
+        (earlier_offset("one", 7).0, None),
+        "first the tombstone, then 7 and 20 as Kafka has them"
+    );
+    assert_eq!(shard.log.lock().reads, 1, "it went on all the time");
 }
 
 /// A disk without room: the coordinator goes on, without reading its log again, and tells who commits to try again.

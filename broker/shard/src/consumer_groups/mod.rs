@@ -257,7 +257,7 @@ impl Groups {
     }
 
     /// What moves records over that are committed in the layout of an earlier version, under these keys: batches to append
-    /// before [`Groups::lead`], each of which leaves the state as it is.
+    /// before anything else, each of which leaves the state as it is.
     #[must_use]
     pub fn moved(
         &self,
