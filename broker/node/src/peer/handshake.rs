@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The version of the protocol in `peer.proto` that this broker speaks.
-pub(super) const PROTOCOL_VERSION: u32 = 2;
+pub(super) const PROTOCOL_VERSION: u32 = 3;
 
 /// This node, as it introduces itself.
 #[derive(Clone, Debug)]
@@ -276,7 +276,7 @@ mod tests {
     fn refusals_name_both_sides_and_what_to_do() {
         let (reason, text) = refusal(|hello| hello.protocol_version = 9);
         assert_eq!(reason, RefusalReason::ProtocolVersion);
-        assert!(text.contains("version 9") && text.contains("speaks 2"), "{text}");
+        assert!(text.contains("version 9") && text.contains(&format!("speaks {PROTOCOL_VERSION}")), "{text}");
 
         let (reason, text) = refusal(|hello| hello.cluster_name = "other".to_owned());
         assert_eq!(reason, RefusalReason::OtherCluster);
