@@ -80,7 +80,7 @@ impl<D: Disk> Log<D> {
             // The header may be whole, and the removal undone by a power cut: then this segment would cut whatever is
             // appended to the one before. So nothing is: the next segment stands behind, and takes its place.
             match (&mut self.owed, self.segments.last_mut()) {
-                (Some(owed), _) => owed.written = owed.written + SEGMENT_HEADER_BYTES,
+                (Some(owed), _) => owed.written += SEGMENT_HEADER_BYTES,
                 (None, Some(active)) => {
                     self.sealed = true;
                     active.written += SEGMENT_HEADER_BYTES;

@@ -66,8 +66,10 @@ async fn brokers_start_on_a_disk_without_a_byte_of_room() {
     // More than once: the room that a start used is kept again for the next.
     let filler = disk.path().join("filler");
     for _ in 0..3 {
-        brim(&filler);
-        assert_eq!(disk.free_bytes(), 0);
+        // Brokers may let go of something meanwhile.
+        while disk.free_bytes() > 0 {
+            brim(&filler);
+        }
         cluster.kill_all();
         cluster.start_all();
         let client = cluster.client().await;
