@@ -162,8 +162,9 @@ impl Group {
 
     /// A majority followed this leader after round `through` had begun.
     pub fn confirmed<P>(&mut self, through: Round, turn: &mut Turn<'_, P>) {
-        if let Body::Partition(partition) = &mut self.body {
-            partition.questions.confirmed = through;
+        match &mut self.body {
+            Body::Partition(partition) => partition.questions.confirmed = through,
+            Body::Coordinator(coordinator) => coordinator.confirmed(through, turn.effects),
         }
         self.answer_questions(turn);
     }

@@ -297,7 +297,7 @@ impl Group {
                 };
                 partition.first_deadline().into_iter().chain(compaction).min()
             }
-            Body::Coordinator(coordinator) => coordinator.parked.first_deadline(),
+            Body::Coordinator(coordinator) => coordinator.first_deadline(),
         };
         raft.into_iter().chain(parked).min()
     }

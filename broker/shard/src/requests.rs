@@ -1,8 +1,8 @@
 //! What clients ask of one group: produce, fetch, offsets, coordinator commands.
 
 use crate::asking::Question;
-use crate::coordinator::answer;
 use crate::coordinator::plan::{Plan, Situation, plan};
+use crate::coordinator::{answer, at_round};
 use crate::fetch::{Patience, Want};
 use crate::group::{Body, Group, Stage, Standing, Turn};
 use crate::limits::{FEATURE_LEVEL_MAX, PARKED_COMMANDS_MAX, PENDING_ENTRIES_MAX};
@@ -168,7 +168,11 @@ impl Group {
             return;
         }
         match self.plan(command, turn) {
-            Err(error) => turn.effects.push(answer(request, Err(error))),
+            // Whoever leads and has room decides. One that was replaced and has not heard of it would refuse by what was once.
+            Err(error @ (CoordinatorError::NotLeader { .. } | CoordinatorError::Busy)) => {
+                turn.effects.push(answer(request, Err(error)));
+            }
+            Err(error) => self.answer_once_sure(request, Err(error), deadline, turn),
             Ok((records, reply)) => {
                 let entry = match records.is_empty() {
                     true => self.last_metadata(),
@@ -181,7 +185,7 @@ impl Group {
                     },
                 };
                 match (entry, &self.stage, &mut self.body) {
-                    (None, _, _) => turn.effects.push(answer(request, Ok(reply))),
+                    (None, _, _) => self.answer_once_sure(request, Ok(reply), deadline, turn),
                     (Some(entry), Stage::Open(_), Body::Coordinator(coordinator)) => {
                         if let CoordinatorReply::ProducerId(first) = reply {
                             coordinator.take_ids(first, entry);
@@ -195,6 +199,29 @@ impl Group {
                 }
             }
         }
+    }
+
+    /// Answers what changes nothing once a majority has followed this leader since.
+    fn answer_once_sure<P>(
+        &mut self,
+        request: RequestId,
+        outcome: Result<CoordinatorReply, CoordinatorError>,
+        deadline: Monotonic,
+        turn: &mut Turn<'_, P>,
+    ) {
+        let (Stage::Open(raft), Body::Coordinator(coordinator)) = (&mut self.stage, &mut self.body) else {
+            turn.effects.push(answer(request, Err(CoordinatorError::NotLeader { leader: None })));
+            return;
+        };
+        match raft.confirm(turn.outputs) {
+            Ok(round) => coordinator.unsure.park(request, at_round(round), deadline, outcome),
+            Err(_) => {
+                let leader = raft.leader();
+                turn.effects.push(answer(request, Err(CoordinatorError::NotLeader { leader })));
+            }
+        }
+        // The only voter confirms itself at once.
+        self.carry_nothing(turn);
     }
 
     /// Gives a producer id out of the block that this leader has taken; `false` if there is none left.
@@ -225,8 +252,8 @@ impl Group {
             };
             return Err(CoordinatorError::NotLeader { leader });
         };
-        if coordinator.parked.len() >= PARKED_COMMANDS_MAX || self.tail.pending().len() >= PENDING_ENTRIES_MAX
-        {
+        let waiting = coordinator.parked.len() + coordinator.unsure.len();
+        if waiting >= PARKED_COMMANDS_MAX || self.tail.pending().len() >= PENDING_ENTRIES_MAX {
             return Err(CoordinatorError::Busy);
         }
         let situation = Situation {

@@ -393,6 +393,13 @@ pub enum Fact<'a> {
         /// Every record of it.
         records: &'a BTreeMap<Offset, Record>,
     },
+    /// A client was given a producer id.
+    IdGiven {
+        /// By whom.
+        life: Life,
+        /// Which.
+        id: ProducerId,
+    },
     /// A client was answered that everything below is deleted.
     Deleted {
         /// Where.

@@ -75,6 +75,8 @@ pub enum Mark {
     Retained,
     /// Retention let go of records: they were older than the topic says.
     Outlived,
+    /// A topic was deleted beside the load.
+    TopicDeleted,
     /// A clock was days off where records go by age.
     ClockOff,
     /// A replica was so far behind that it began anew where its leader's log begins.
@@ -84,7 +86,7 @@ pub enum Mark {
 }
 
 /// All marks: what [`Marks`] counts.
-pub const ALL: [Mark; 38] = [
+pub const ALL: [Mark; 39] = [
     Mark::FollowerTruncates,
     Mark::OldTermPendingAtElection,
     Mark::TornTailCut,
@@ -120,6 +122,7 @@ pub const ALL: [Mark; 38] = [
     Mark::Erased,
     Mark::Retained,
     Mark::Outlived,
+    Mark::TopicDeleted,
     Mark::ClockOff,
     Mark::BegunAnew,
     Mark::RotFound,

@@ -172,7 +172,10 @@ impl Node {
                 defaults: TopicDefaults::default(),
             };
             pulse.get_or_insert_with(|| new_pulse(&config));
+            let found = executor.groups_found().map_err(|error| format!("the logs' directory: {error}"))?;
             let mut shard = Shard::new(config);
+            let is_own = |group: &GroupId| group.0 % u64::from(plan.shards) == u64::from(number);
+            shard.found(found.into_iter().filter(is_own));
             let mut started = Vec::new();
             shard.start(&mut started);
             effects.push(started);

@@ -105,6 +105,16 @@ pub enum Fault {
     Rot,
 }
 
+impl Fault {
+    /// Whether a process dies of it.
+    const fn is_deadly(self) -> bool {
+        matches!(
+            self,
+            Self::Kill | Self::PowerLoss | Self::PowerLossOfAll | Self::CrashInTurn | Self::SyncFails
+        )
+    }
+}
+
 /// Who uses the cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
@@ -139,6 +149,17 @@ pub struct Upkeep {
     pub keys: u64,
     /// Mean pause between two deletions of the oldest records of a topic that is not compacted, if there are any.
     pub erasures: Option<Duration>,
+    /// An operator who makes topics, changes and grows them, if there is one.
+    pub meddling: Option<Meddling>,
+}
+
+/// What becomes of topics that nobody uses.
+#[derive(Clone, Copy, Debug)]
+pub struct Meddling {
+    /// Mean pause between two changes.
+    pub pause: Duration,
+    /// Whether each is deleted in the end.
+    pub deletes: bool,
 }
 
 impl Upkeep {
@@ -192,6 +213,7 @@ impl Plan {
         if plan.family == Family::Adversarial && nodes > 1 && chance.hit(Odds::percent(25)) {
             plan.shorten_reigns(&mut chance);
         }
+        plan.draw_meddling(&mut Chance::from_seed(seed ^ 0x3edd));
         plan
     }
 
@@ -347,6 +369,28 @@ impl Plan {
                 .timings
                 .retention_interval
                 .min(chance.span(Duration::from_millis(100), Duration::from_millis(500)));
+        }
+    }
+
+    /// In some runs topics are made, changed and grown beside those that are used. In half of these they are deleted, too:
+    /// then no process dies, since what a start does about a deletion that it does not know of yet is not settled.
+    fn draw_meddling(&mut self, chance: &mut Chance) {
+        if !chance.hit(Odds::percent(25)) {
+            return;
+        }
+        let (least, most) = match self.family {
+            Family::Plain => (100, 800),
+            Family::Adversarial => (20, 200),
+        };
+        let pause = chance.span(Duration::from_millis(least), Duration::from_millis(most));
+        let deletes = chance.coin();
+        self.upkeep.meddling = Some(Meddling { pause, deletes });
+        if deletes {
+            self.short_reigns = Odds::NEVER;
+            self.faults.retain(|(fault, _)| !fault.is_deadly());
+            if self.faults.len() < 2 {
+                self.faults.extend([Fault::Partition, Fault::Pause].map(|fault| (fault, pause * 5)));
+            }
         }
     }
 

@@ -18,9 +18,10 @@ use crate::tail::{Tail, TailBody, TailEntry};
 use crate::types::{CoordinatorError, CoordinatorReply, Effect, Reply, RequestId, ShardAlarm};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use raftline_proto::ids::{EntryId, GroupId, Index, ProducerId};
+use raftline_proto::ids::{EntryId, GroupId, Index, ProducerId, Term};
 use raftline_proto::metadata::MetadataRecord;
 use raftline_proto::time::Monotonic;
+use raftline_raft::types::Round;
 
 /// Group 0's state beside its log and its Raft state.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub(crate) struct Coordinator {
     planned: Option<MetadataImage>,
     /// Commands that wait for their commit.
     pub parked: Parking<CoordinatorReply>,
+    /// What is decided and changes nothing: answers that wait for a round which confirms this leader ([`at_round`]).
+    pub unsure: Parking<Result<CoordinatorReply, CoordinatorError>>,
     /// Producer ids that this leader has taken and not given away, and the entry that takes them: whoever else ever leads
     /// begins behind them.
     ids: Option<Ids>,
@@ -106,6 +109,21 @@ impl Coordinator {
         self.planned = None;
         self.ids = None;
         self.refuse_from(Index::ZERO, &CoordinatorError::OutcomeUnknown, effects);
+        for parked in self.unsure.take_from(Index::ZERO) {
+            effects.push(answer(parked.request, Err(CoordinatorError::NotLeader { leader: None })));
+        }
+    }
+
+    /// A majority followed this leader after round `through` had begun.
+    pub fn confirmed<P>(&mut self, through: Round, effects: &mut Vec<Effect<P>>) {
+        while let Some(parked) = self.unsure.take_through(at_round(through).index) {
+            effects.push(answer(parked.request, parked.what));
+        }
+    }
+
+    /// When somebody has waited too long.
+    pub fn first_deadline(&self) -> Option<Monotonic> {
+        self.parked.first_deadline().into_iter().chain(self.unsure.first_deadline()).min()
     }
 
     /// Answers those whose entry is at `from` or later.
@@ -131,7 +149,16 @@ impl Coordinator {
         while let Some(parked) = self.parked.take_overdue(now) {
             effects.push(answer(parked.request, Err(CoordinatorError::OutcomeUnknown)));
         }
+        // No majority says that this one leads.
+        while let Some(parked) = self.unsure.take_overdue(now) {
+            effects.push(answer(parked.request, Err(CoordinatorError::NotLeader { leader: None })));
+        }
     }
+}
+
+/// Stands for a round where requests wait by entry. Rounds count up, too.
+pub(crate) fn at_round(round: Round) -> EntryId {
+    EntryId::new(Term::ZERO, Index(round.0))
 }
 
 /// The answer to a command.

@@ -5,7 +5,10 @@ use crate::world::{End, N1, N2, N3, World};
 use raftline_proto::ids::{GroupId, NodeId, Offset, Term};
 use raftline_proto::time::Timestamp;
 use raftline_raft::types::Role;
-use raftline_shard::types::{Event, FetchError, OffsetQuery, Reply, RequestId};
+use raftline_shard::types::{
+    CoordinatorCommand, CoordinatorError, CoordinatorReply, Event, FetchError, OffsetQuery, Reply, RequestId,
+};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const QUERIES: [OffsetQuery; 5] = [
@@ -60,6 +63,30 @@ fn latest_never_goes_back_to_before_what_was_acknowledged() {
     assert_eq!(world.answer(newest), Answer::Offset(Some(Offset(5))));
     assert_eq!(world.answer(of_first), Answer::Offset(Some(Offset(6))));
     assert_eq!(world.fetched(fetch).expect("served").1, Offset(6), "the high watermark");
+}
+
+#[test]
+fn a_deposed_coordinator_that_does_not_know_it_decides_nothing() {
+    let (mut world, _) = World::with_topic();
+    let old = world.leader(GroupId::COORDINATOR);
+    let same = CoordinatorCommand::AlterTopic { name: "orders".into(), configs: BTreeMap::new() };
+    assert_eq!(world.coordinate(old, same.clone()), Ok(CoordinatorReply::Done), "nothing changes");
+    world.isolate(old);
+    let unknown = CoordinatorCommand::DeleteTopic { name: "later".into(), id: None };
+    let deadline = world.deadline(Duration::from_secs(5));
+    let asked = [unknown.clone(), same]
+        .map(|command| world.ask(old, |request| Event::Coordinate { request, command, deadline }));
+    let new = successor(&mut world, GroupId::COORDINATOR, old);
+    let make = world.topic("later", Some(1), &[]);
+    world.coordinate(new, make).expect("a majority agrees");
+    for request in asked {
+        let reply = world.shard_answer(request);
+        let Reply::Coordinated(Err(CoordinatorError::NotLeader { .. })) = reply else {
+            panic!("it does not know: {reply:?}");
+        };
+    }
+    world.heal();
+    assert_eq!(world.command(unknown), Ok(CoordinatorReply::Done), "the topic is there");
 }
 
 #[test]

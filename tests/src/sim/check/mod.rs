@@ -13,6 +13,7 @@ mod fit;
 mod hand_made;
 mod idempotence;
 mod identical;
+mod ids;
 mod leader_complete;
 mod log_matching;
 mod offsets;
@@ -85,6 +86,7 @@ impl Default for Checks {
                 Box::<idempotence::OncePerProducer>::default(),
                 Box::new(compaction::KeyedKept),
                 Box::<deletion::DeletedGone>::default(),
+                Box::<ids::GivenOnce>::default(),
                 Box::<retention::KeptLongEnough>::default(),
                 Box::new(bounded::Bounded),
                 Box::<rest::Rest>::default(),

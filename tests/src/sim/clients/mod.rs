@@ -5,6 +5,7 @@ pub mod admin;
 pub mod consumer;
 pub mod eraser;
 pub mod inquirer;
+pub mod meddler;
 pub mod producer;
 
 use std::time::Duration;
@@ -139,6 +140,8 @@ pub enum Client {
     Eraser(eraser::Eraser),
     /// Asks for offsets.
     Inquirer(inquirer::Inquirer),
+    /// Makes topics and deletes them.
+    Meddler(meddler::Meddler),
 }
 
 impl Client {
@@ -150,6 +153,7 @@ impl Client {
             Self::Admin(admin) => admin.wake(around, wishes),
             Self::Eraser(eraser) => eraser.wake(around, wishes),
             Self::Inquirer(inquirer) => inquirer.wake(around, wishes),
+            Self::Meddler(meddler) => meddler.wake(around, wishes),
         }
     }
 
@@ -167,6 +171,7 @@ impl Client {
             Self::Admin(admin) => admin.answered(tag, reply, around, wishes),
             Self::Eraser(eraser) => eraser.answered(reply),
             Self::Inquirer(inquirer) => inquirer.answered(reply),
+            Self::Meddler(meddler) => meddler.answered(tag, reply, around, wishes),
         }
     }
 }

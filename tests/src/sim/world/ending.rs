@@ -1,10 +1,13 @@
 //! The end of a run: faults stop, everything comes back, and the cluster has to become whole again and then quiet.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use raftline_proto::ids::{GroupId, Index, NodeId};
 use raftline_proto::time::Monotonic;
 use raftline_raft::types::Role;
+use raftline_storage::Disk;
 
 use super::watch::View;
 use super::{Step, World};
@@ -14,6 +17,9 @@ use crate::sim::trace::Place;
 
 /// A sync that takes so long once faults are over began before.
 const HUNG_SYNC: Duration = Duration::from_millis(500);
+
+/// Where a node keeps its logs.
+const GROUPS: &str = "/data/groups";
 
 /// Between two looks at whether everything is well again.
 const LOOK: Duration = Duration::from_millis(50);
@@ -115,14 +121,20 @@ impl World {
                 Client::Admin(admin) if !admin.is_done() => {
                     return Some("the operator is not done".to_owned());
                 }
-                Client::Producer(_) | Client::Admin(_) | Client::Eraser(_) | Client::Inquirer(_) => {}
+                Client::Producer(_)
+                | Client::Admin(_)
+                | Client::Eraser(_)
+                | Client::Inquirer(_)
+                | Client::Meddler(_) => {}
             }
         }
-        self.replica_complaint().or_else(|| self.hidden_rot()).or_else(|| self.uncompacted())
+        let complaint = self.replica_complaint().or_else(|| self.leftovers());
+        complaint.or_else(|| self.hidden_rot()).or_else(|| self.uncompacted())
     }
 
     fn replica_complaint(&mut self) -> Option<String> {
-        for group in self.judge.checks.ledger().groups().collect::<Vec<_>>() {
+        let groups = self.judge.checks.ledger().groups();
+        for group in groups.filter(|group| !self.users.is_gone(*group)).collect::<Vec<_>>() {
             let committed = self.judge.checks.ledger().last(group);
             for (life, view) in self.replicas(group) {
                 if view.last().index != committed || view.commit != committed {
@@ -135,6 +147,33 @@ impl World {
             }
             if !self.replicas(group).iter().any(|(_, view)| view.leads) {
                 return Some(format!("group {group} has no leader"));
+            }
+        }
+        None
+    }
+
+    /// Every node holds the logs of the topics that there are, and nothing of those that were deleted.
+    fn leftovers(&mut self) -> Option<String> {
+        let image = self.users.image().clone();
+        let partitions: Vec<_> = image.topics.values().flat_map(|topic| &topic.partitions).collect();
+        for id in self.ids() {
+            let wanted = partitions.iter().filter(|partition| partition.replicas.contains(&id));
+            let wanted: BTreeSet<GroupId> =
+                wanted.map(|partition| partition.group).chain([GroupId::COORDINATOR]).collect();
+            let shards = self.shards();
+            let node = self.nodes.get_mut(&id)?;
+            let names = node.disk.list(Path::new(GROUPS)).unwrap_or_default();
+            let is_wanted = |name: &&String| name.parse().is_ok_and(|group| wanted.contains(&GroupId(group)));
+            if let Some(name) = names.iter().find(|name| !is_wanted(name)) {
+                return Some(format!("node {id} still has {GROUPS}/{name}, of a topic that was deleted"));
+            }
+            let life = node.life()?;
+            for group in wanted {
+                let shard = usize::try_from(group.0).expect("few groups") % shards;
+                let open = node.unit(life, shard).is_some_and(|unit| unit.executor.log(group).is_some());
+                if !open && self.rotten.get(&group) != Some(&id) {
+                    return Some(format!("node {id} has not opened its log of group {group}"));
+                }
             }
         }
         None

@@ -244,7 +244,7 @@ impl World {
         if self.closed_by_rot(life, group) {
             return;
         }
-        let excused = |node: &crate::sim::node::Node| node.sync_fails;
+        let excused = |node: &crate::sim::node::Node| node.sync_fails && reason.contains("sync");
         if self.nodes.get(&life.node).is_some_and(excused) {
             self.counts.closed_by_disk += 1;
             self.with_node(life.node, |node| node.dies_after = Some((0, Death::Kill)));

@@ -50,6 +50,9 @@ impl World {
         last: raftline_proto::ids::EntryId,
         hard_state: raftline_proto::ids::HardState,
     ) {
+        if self.users.is_gone(group) {
+            return;
+        }
         self.trace(Place::at(life.node, group), "opened", last.index.0, || {
             format!("through {last}, {hard_state:?}")
         });
@@ -82,6 +85,7 @@ impl World {
                     self.judge.fact(&Fact::Truncated { life, group: *group, from: *from, commit });
                     self.mark(Mark::FollowerTruncates);
                 }
+                Effect::Reset { group, .. } if self.users.is_gone(*group) => {}
                 Effect::Reset { group, start } => {
                     self.views.insert((life.node, *group), View::new(life, start.previous));
                     let start = start.previous;

@@ -79,7 +79,7 @@ impl World {
         };
         let Some(log) = unit.executor.log(group) else { return };
         let (start, start_offset) = log.start();
-        if start.index <= before.0.index {
+        if start.index <= before.0.index || self.users.is_gone(group) {
             return;
         }
         self.trace(Place::at(life.node, group), "lets go", start.index.0, || {

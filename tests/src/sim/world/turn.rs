@@ -154,7 +154,11 @@ impl World {
             }
             Out::Image(image) => {
                 self.trace(Place::on(id), "image", image.applied.0, || format!("applied {}", image.applied));
-                self.users.learn(&image);
+                for group in self.users.learn(&image) {
+                    self.views.retain(|(_, other), _| *other != group);
+                    self.rotten.remove(&group);
+                    self.mark(Mark::TopicDeleted);
+                }
                 for other in (0..self.shards()).filter(|other| *other != shard) {
                     self.deliver(id, other, Event::Image(image.clone()));
                 }

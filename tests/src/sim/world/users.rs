@@ -1,6 +1,6 @@
 //! The clients and their connections to the nodes: requests and answers travel in order, and die with the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use raftline_broker::payload::{OutReply, Payload};
@@ -12,7 +12,8 @@ use raftline_proto::time::Monotonic;
 use raftline_shard::coordinator::configs::Cleanup;
 use raftline_shard::image::MetadataImage;
 use raftline_shard::types::{
-    CoordinatorCommand, Durability, Event, FetchError, OffsetQuery, ProduceError, Reply, RequestId,
+    CoordinatorCommand, CoordinatorReply, Durability, Event, FetchError, OffsetQuery, ProduceError, Reply,
+    RequestId,
 };
 
 use super::watch::{content_of, records, served};
@@ -22,6 +23,7 @@ use crate::sim::clients::admin::Admin;
 use crate::sim::clients::consumer::{Consumer, Lasting};
 use crate::sim::clients::eraser::Eraser;
 use crate::sim::clients::inquirer::Inquirer;
+use crate::sim::clients::meddler::{FIRST_TOPIC, Meddler};
 use crate::sim::clients::producer::{Habits, Producer};
 use crate::sim::clients::{Around, Ask, Call, Client, Wishes};
 use crate::sim::facts::{Fact, Life, Record};
@@ -42,6 +44,10 @@ pub struct Users {
     found: Vec<(GroupId, TopicId, Cleanup)>,
     /// Topics wanted.
     topics: usize,
+    /// The latest image that any node has published.
+    image: MetadataImage,
+    /// Groups of topics that were deleted.
+    gone: BTreeSet<GroupId>,
     /// Requests handed to a node.
     pending: BTreeMap<RequestId, Pending>,
     next_request: u64,
@@ -87,6 +93,8 @@ impl Users {
             served: Vec::new(),
             found: Vec::new(),
             topics: plan.topics.len(),
+            image: MetadataImage::default(),
+            gone: BTreeSet::new(),
             pending: BTreeMap::new(),
             next_request: 0,
             lanes: BTreeMap::new(),
@@ -106,12 +114,34 @@ impl Users {
         self.served.len() == partitions
     }
 
-    /// Looks for new partitions in an image.
-    pub fn learn(&mut self, image: &MetadataImage) {
+    /// Whether the group's topic was deleted, as far as any node knows.
+    #[must_use]
+    pub fn is_gone(&self, group: GroupId) -> bool {
+        self.gone.contains(&group)
+    }
+
+    /// The latest image that any node has published.
+    #[must_use]
+    pub fn image(&self) -> &MetadataImage {
+        &self.image
+    }
+
+    /// Looks for new partitions in an image, and for groups that are gone in it.
+    pub fn learn(&mut self, image: &MetadataImage) -> Vec<GroupId> {
         if image.topics.len() < self.topics.min(1) {
-            return;
+            return Vec::new();
         }
-        for (id, topic) in &image.topics {
+        let mut gone = Vec::new();
+        if image.applied > self.image.applied {
+            let groups = |image: &MetadataImage| -> BTreeSet<GroupId> {
+                let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
+                partitions.map(|partition| partition.group).collect()
+            };
+            gone.extend(groups(&self.image).difference(&groups(image)));
+            self.gone.extend(&gone);
+            self.image = image.clone();
+        }
+        for (id, topic) in image.topics.iter().filter(|(id, _)| **id < FIRST_TOPIC) {
             for partition in &topic.partitions {
                 let found = (partition.group, *id, Cleanup::of(&topic.configs));
                 if !self.served.contains(&partition.group) && !self.found.contains(&found) {
@@ -119,6 +149,7 @@ impl Users {
                 }
             }
         }
+        gone
     }
 
     fn delay(&mut self) -> Duration {
@@ -172,6 +203,9 @@ impl World {
         let commands: Vec<CoordinatorCommand> = registrations.into_iter().chain(creations).collect();
         self.add_client(Client::Admin(Admin::new(commands)));
         self.add_client(Client::Admin(Admin::new([])));
+        if let Some(what) = self.plan.upkeep.meddling {
+            self.add_client(Client::Meddler(Meddler::new(what, replication)));
+        }
     }
 
     fn add_client(&mut self, client: Client) {
@@ -416,6 +450,11 @@ impl World {
                     format!("from {from} to {start_offset}")
                 });
                 self.judge.fact(&Fact::SentOn { life, group, start_offset });
+            }
+            (Asked::Other, OutReply::Shard(Reply::Coordinated(Ok(CoordinatorReply::ProducerId(id))))) => {
+                let id = *id;
+                self.trace(Place::on(life.node), "id", id.0, || format!("producer id {id}"));
+                self.judge.fact(&Fact::IdGiven { life, id });
             }
             (Asked::Offset { group, query }, _) => {
                 let (group, query) = (*group, *query);
