@@ -193,7 +193,8 @@ class Cluster:
         return brokers, topics
 
     def leader(self, topic, partition=0):
-        return self.metadata()[1][topic][partition]
+        """Who leads, once the broker that is asked knows: one that has just been started does not at first."""
+        return wait_for("a leader", lambda: max(self.metadata()[1][topic][partition], 0))
 
     def begin(self, topic, partition=0):
         """The offset of the first record that is still there."""
