@@ -5,8 +5,8 @@
 //! less room than that removes it first, and puts one back once it is up: half of what there is then. The other half is for
 //! what a cluster has to write to be of use on a full disk: votes, and each new leader's first entry.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use raftline_storage::{Disk, DiskFile, RealDisk};
+use std::io;
 use std::path::Path;
 
 /// How much is kept. State files are written anew beside the old ones: 64 bytes a group, and a page or two.
@@ -22,17 +22,12 @@ const NAME: &str = "ballast";
 /// # Errors
 /// As the file system says.
 pub fn drop_if_tight(directory: &Path) -> io::Result<()> {
-    if free_bytes(directory)? >= BALLAST_BYTES {
-        return Ok(());
+    let (disk, path) = (RealDisk::new(directory)?, directory.join(NAME));
+    if disk.free_bytes(directory)? < BALLAST_BYTES && path.exists() {
+        tracing::warn!(directory = %directory.display(), "the disk is full: using the room kept for a start");
+        disk.remove(&path)?;
     }
-    match std::fs::remove_file(directory.join(NAME)) {
-        Ok(()) => {
-            tracing::warn!(directory = %directory.display(), "the disk is full: using the room kept for a start");
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
+    Ok(())
 }
 
 /// Keeps room for the next start: half of what there is, at most [`BALLAST_BYTES`].
@@ -40,45 +35,27 @@ pub fn drop_if_tight(directory: &Path) -> io::Result<()> {
 /// # Errors
 /// There is hardly any.
 pub fn keep(directory: &Path) -> io::Result<()> {
+    let disk = RealDisk::new(directory)?;
     let path = directory.join(NAME);
     let held = std::fs::metadata(&path).map_or(0, |held| held.len());
-    let bytes = (free_bytes(directory)? / 2).min(BALLAST_BYTES);
+    let bytes = (disk.free_bytes(directory)? / 2).min(BALLAST_BYTES);
     if held >= bytes.max(BALLAST_BYTES_MIN) {
         return Ok(());
     }
     if bytes < BALLAST_BYTES_MIN {
         return Err(io::ErrorKind::StorageFull.into());
     }
-    let made = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
-    let made = made.and_then(|file| fill(&file, bytes));
+    disk.remove(&path).or_else(gone_is_as_good)?;
+    let made = disk.create(&path).and_then(|file| file.reserve(0, bytes));
     if made.is_err() {
         // What was made before it failed is given back.
-        drop(std::fs::remove_file(&path));
+        drop(disk.remove(&path));
     }
     made
 }
 
-/// Takes room for a file. Where the file system cannot reserve any, zeros are written.
-fn fill(file: &File, bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        Err(rustix::io::Errno::OPNOTSUPP) => {
-            let zeros = vec![0; 64 << 10];
-            let mut left = bytes;
-            let mut file = file;
-            while left > 0 {
-                let count = left.min(zeros.len() as u64);
-                file.write_all(&zeros[..usize::try_from(count).unwrap_or(zeros.len())])?;
-                left -= count;
-            }
-            Ok(())
-        }
-        reserved => Ok(reserved?),
-    }
-}
-
-fn free_bytes(directory: &Path) -> io::Result<u64> {
-    let facts = rustix::fs::statvfs(directory)?;
-    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+fn gone_is_as_good(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 #[cfg(test)]

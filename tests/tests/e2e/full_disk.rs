@@ -24,14 +24,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         println!("skipped: this user may not mount a tmpfs; the simulator fills its disks in any case");
         return;
     };
-    let extra = ["--disk-reserve", "16MiB", "--default-segment-bytes", "1MiB"];
-    let mut cluster = Cluster::prepare(PROGRAM, "full-disk", 3, disk.path(), &extra);
-    cluster.start_all();
-    let client = cluster.client().await;
-    cluster.wait_until_ready(&client, &[]).await;
-    let topic = NewTopic { name: TOPIC.into(), partitions: 1, replication: 3, ..NewTopic::default() };
-    client.admin().create_topic(&topic).await.expect("a topic is created");
-    cluster.wait_until_ready(&client, &[TOPIC]).await;
+    let (_cluster, client) = on(&disk, "full-disk", "16MiB").await;
     write(&client, "before", PATIENCE).await.expect("there is room");
 
     let filler = disk.fill();
@@ -53,14 +46,7 @@ async fn brokers_start_on_a_disk_without_a_byte_of_room() {
         println!("skipped: this user may not mount a tmpfs");
         return;
     };
-    let extra = ["--disk-reserve", "8MiB", "--default-segment-bytes", "1MiB"];
-    let mut cluster = Cluster::prepare(PROGRAM, "no-room", 3, disk.path(), &extra);
-    cluster.start_all();
-    let client = cluster.client().await;
-    cluster.wait_until_ready(&client, &[]).await;
-    let topic = NewTopic { name: TOPIC.into(), partitions: 1, replication: 3, ..NewTopic::default() };
-    client.admin().create_topic(&topic).await.expect("a topic is created");
-    cluster.wait_until_ready(&client, &[TOPIC]).await;
+    let (mut cluster, client) = on(&disk, "no-room", "8MiB").await;
     write(&client, "before", PATIENCE).await.expect("there is room");
 
     // More than once: the room that a start used is kept again for the next.
@@ -81,6 +67,19 @@ async fn brokers_start_on_a_disk_without_a_byte_of_room() {
     assert_eq!(read(&client).await.last().map(String::as_str), Some("after"));
 }
 
+/// A cluster on that disk, with the topic.
+async fn on(disk: &SmallDisk, name: &str, reserve: &str) -> (Cluster, Client) {
+    let extra = ["--disk-reserve", reserve, "--default-segment-bytes", "1MiB"];
+    let mut cluster = Cluster::prepare(PROGRAM, name, 3, disk.path(), &extra);
+    cluster.start_all();
+    let client = cluster.client().await;
+    cluster.wait_until_ready(&client, &[]).await;
+    let topic = NewTopic { name: TOPIC.into(), partitions: 1, replication: 3, ..NewTopic::default() };
+    client.admin().create_topic(&topic).await.expect("a topic is created");
+    cluster.wait_until_ready(&client, &[TOPIC]).await;
+    (cluster, client)
+}
+
 /// Takes all the room that is left.
 fn brim(path: &Path) {
     use std::io::Write;
@@ -98,14 +97,7 @@ async fn a_group_reads_on_over_a_full_disk() {
         println!("skipped: this user may not mount a tmpfs; the simulator fills its disks in any case");
         return;
     };
-    let extra = ["--disk-reserve", "16MiB", "--default-segment-bytes", "1MiB"];
-    let mut cluster = Cluster::prepare(PROGRAM, "full-disk-group", 3, disk.path(), &extra);
-    cluster.start_all();
-    let client = cluster.client().await;
-    cluster.wait_until_ready(&client, &[]).await;
-    let topic = NewTopic { name: TOPIC.into(), partitions: 1, replication: 3, ..NewTopic::default() };
-    client.admin().create_topic(&topic).await.expect("a topic is created");
-    cluster.wait_until_ready(&client, &[TOPIC]).await;
+    let (cluster, client) = on(&disk, "full-disk-group", "16MiB").await;
     for number in 0..RECORDS {
         write(&client, &number.to_string(), PATIENCE).await.expect("there is room");
     }
