@@ -3,7 +3,7 @@
 //! What it never does: start threads, open sockets, read a clock, or decide anything about the protocol.
 //!
 //! To drive it: [`Log::open`], then per turn any number of [`Log::append`] and one [`Log::write`]; then
-//! [`Log::begin_sync`], run the ticket on any thread, and [`Log::durable_through`] with its position. Hard states go
+//! [`Log::begin_sync`], run the ticket on any thread, and [`Log::durable_through`] with what it covered. Hard states go
 //! the same way through [`StateFile`]. [`SyncSet`] merges the tickets of many logs into one round. A failed sync is
 //! final: stop the process.
 //!

@@ -48,7 +48,7 @@ impl Peers {
 
     /// Notes how this node's wall clock is at the start.
     pub fn note_clock(&mut self, now: Now) {
-        self.wall_distance.get_or_insert(wall::distance(now));
+        self.wall_distance.get_or_insert_with(|| wall::distance(now));
     }
 
     /// Looks at this node's wall clock before it decides anything: the pulse tells of a jump, but perhaps only a moment

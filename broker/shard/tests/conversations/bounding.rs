@@ -93,8 +93,8 @@ fn an_idle_group_has_no_timer() {
     }
 }
 
-#[test]
-fn a_low_disk_has_retention_looked_at_by_whoever_leads_then() {
+/// A partition that has more than its topic keeps, and who leads it.
+fn over_its_bound() -> (World, GroupId, NodeId) {
     let mut world = World::registered();
     let command = world.topic("short", Some(1), &[("retention.bytes", "200")]);
     world.command(command).expect("created");
@@ -103,6 +103,12 @@ fn a_low_disk_has_retention_looked_at_by_whoever_leads_then() {
         world.produce(group, text).expect("acknowledged");
     }
     let leader = world.leader(group);
+    (world, group, leader)
+}
+
+#[test]
+fn a_low_disk_has_retention_looked_at_by_whoever_leads_then() {
+    let (mut world, group, leader) = over_its_bound();
     world.node(leader).submit(Event::DiskSpace(DiskSpace::Low { free_bytes: 1, reserve_bytes: 2 }));
     // It hands over to one that has room, which looks at its next round.
     world.run_for(Duration::from_secs(31));
@@ -112,14 +118,7 @@ fn a_low_disk_has_retention_looked_at_by_whoever_leads_then() {
 
 #[test]
 fn a_low_disk_looks_at_retention_at_once_where_nobody_has_room() {
-    let mut world = World::registered();
-    let command = world.topic("short", Some(1), &[("retention.bytes", "200")]);
-    world.command(command).expect("created");
-    let group = world.group("short", 0);
-    for text in ["a", "b", "c", "d"] {
-        world.produce(group, text).expect("acknowledged");
-    }
-    let leader = world.leader(group);
+    let (mut world, group, leader) = over_its_bound();
     for node in [N1, N2, N3] {
         world.node(node).full = true;
     }
